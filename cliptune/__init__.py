@@ -1,0 +1,33 @@
+"""Clip-Tuning: learning a soft prompt for a frozen language model without gradients.
+
+Chai et al., "Clip-Tuning: Towards Derivative-free Prompt Learning with a Mixture of Rewards",
+Findings of EMNLP 2022 (arXiv 2210.12050). `search` is the whole of it in one call.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from cliptune.config import Config
+    from cliptune.loop import Observer, Progress, search
+    from cliptune.run import Result
+
+_HOMES = {
+    "Config": "config",
+    "Observer": "loop",
+    "Progress": "loop",
+    "Result": "run",
+    "search": "loop",
+}
+
+__all__ = ["Config", "Observer", "Progress", "Result", "__version__", "search"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: `cliptune --help` must not wait for numpy and arrow."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"cliptune.{_HOMES[name]}"), name)

@@ -1,0 +1,276 @@
+"""The settings of a search: one validated, frozen tree.
+
+A tree is laid over the preset of its task (`cliptune/presets/<task.name>.yaml`), which is laid
+over the defaults below. `cluster` and `jobs` add their own section to it.
+"""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cliptune.errors import ConfigError
+
+SCHEMA_VERSION = 1
+
+C = TypeVar("C", bound="Config")
+
+Site = Literal["embedding", "attention-output", "ffn-hidden", "ffn-output"]
+Mixer = Literal["mean", "weighted", "median", "min", "rank-mean"]
+Loss = Literal["cross-entropy", "hinge", "accuracy"]
+
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """A part of the tree: unknown keys are refused, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class TaskConfig(Section):
+    """What is to be classified, and how it is put into words."""
+
+    name: str = Field("tickets", description="a preset's name, or a name of your own")
+    data: Path | None = Field(
+        None, description="folder with train.jsonl, validation.jsonl and test.jsonl"
+    )
+    template: str = Field(description="how a text is presented: {text}, {text_pair}, {mask}")
+    label_words: tuple[str, ...] = Field(min_length=2, description="one a class, in label order")
+    k: Count = Field(16, description="examples a class for training, and again for validation")
+    seed: Seed = Field(0, description="draws the k examples where the files hold more")
+    max_tokens: Count | None = Field(
+        None, description="longest input with its prompt; the model's own limit if null"
+    )
+
+
+class ModelConfig(Section):
+    """The frozen language model and how it is read out."""
+
+    name: str = Field("roberta-large", description="a path, a hub id, or minilm")
+    readout: Literal["auto", "masked-lm", "encoder"] = Field(
+        "auto", description="auto: by the architecture that the model's config names"
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto: bfloat16 where the hardware multiplies it fast, else float32"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU if there is")
+    micro_batch: Count | Literal["auto"] = Field(
+        "auto", description="(candidate, example) rows a forward pass; auto: 64 on CPU, 256 on GPU"
+    )
+    pooling: Literal["mean", "cls"] = Field("mean", description="encoder read-out only")
+    temperature: Positive = Field(0.05, description="encoder read-out only: divides the cosine")
+
+
+class PromptConfig(Section):
+    """The soft prompt and the space in which it is searched."""
+
+    length: Count = Field(50, description="prompt vectors, L")
+    dimension: Count = Field(500, description="size of the latent, d")
+    position: Literal["after-first", "front"] = Field(
+        "after-first", description="after the first special token, or before it"
+    )
+    init: Literal["vocabulary", "zero", "text", "file"] = Field(
+        "vocabulary", description="where P0 comes from"
+    )
+    text: str | None = Field(None, description="for init: text")
+    file: Path | None = Field(None, description="for init: file, a safetensors with `prompt`")
+    scale: Positive = Field(1.0, description="alpha: spread of A z against the embeddings'")
+    seed: Seed = Field(0, description="of P0's vocabulary draw and A; search.seed unless given")
+
+    @model_validator(mode="after")
+    def _init_has_its_source(self) -> Self:
+        for source in ("text", "file"):
+            if (self.init == source) != (getattr(self, source) is not None):
+                raise ValueError(
+                    f"init: {source} and a value for prompt.{source} go together; "
+                    f"init is {self.init}, prompt.{source} is {getattr(self, source)}"
+                )
+        return self
+
+
+class EnsembleConfig(Section):
+    """The thinned subnetworks and how their rewards are mixed."""
+
+    subnetworks: Count = Field(5, description="N")
+    clip_ratio: float = Field(0.1, ge=0, lt=1, description="p, the share of units dropped")
+    mode: Literal["static", "dynamic", "none"] = Field(
+        "static", description="fixed masks; new masks each generation; the full network alone"
+    )
+    sites: tuple[Site, ...] = Field(
+        ("embedding", "attention-output", "ffn-output"), min_length=1, description="what is thinned"
+    )
+    mixer: Mixer = Field("mean", description="(population, subnetworks) -> (population,)")
+    weights: tuple[float, ...] | None = Field(None, description="for mixer: weighted")
+    seed: Seed = Field(0, description="of the masks; search.seed unless given")
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> Self:
+        if (self.mixer == "weighted") != (self.weights is not None):
+            raise ValueError("mixer: weighted and ensemble.weights go together")
+        if self.weights is not None:
+            if len(self.weights) != self.size:
+                raise ValueError(
+                    f"weights must be one a subnetwork ({self.size}), {len(self.weights)} given"
+                )
+            if not (min(self.weights) >= 0 and 0 < sum(self.weights) < float("inf")):
+                raise ValueError(
+                    f"weights must be finite, not negative and not all zero: {self.weights}"
+                )
+        return self
+
+    @property
+    def size(self) -> int:
+        """Networks that score a candidate: N, or 1 where nothing is clipped."""
+        return 1 if self.mode == "none" else self.subnetworks
+
+
+class StrategyConfig(Section):
+    """The search over latents."""
+
+    method: Literal["cma-es", "random"] = Field("cma-es", description="random is the baseline")
+    budget: Count = Field(8000, description="prompts scored")
+    population: int = Field(20, ge=2, description="candidates a generation")
+    sigma: Positive = Field(1.0, description="initial step size")
+    loss: Loss = Field("cross-entropy", description="its negative is the reward")
+    margin: Positive = Field(2.0, description="of the hinge loss")
+    seed: Seed = Field(0, description="of the strategy, and of all that has no seed of its own")
+
+    @model_validator(mode="after")
+    def _budget_holds_a_generation(self) -> Self:
+        if self.budget < self.population:
+            raise ValueError(
+                f"budget must hold at least one generation of {self.population} prompts, "
+                f"found {self.budget}; raise search.budget or lower search.population"
+            )
+        return self
+
+    @property
+    def generations(self) -> int:
+        """Whole generations that the budget pays for."""
+        return self.budget // self.population
+
+
+class Config(Section):
+    """A whole search, but for the machines that run it."""
+
+    schema_version: Literal[1] = Field(1, description="of this tree")
+    task: TaskConfig
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    prompt: PromptConfig = Field(default_factory=PromptConfig)
+    ensemble: EnsembleConfig = Field(default_factory=EnsembleConfig)
+    search: StrategyConfig = Field(default_factory=StrategyConfig)
+    run_dir: Path | None = Field(None, description="runs/<task>-<time> if null; must be new")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lay_over_preset(cls, tree: Any) -> Any:
+        if not isinstance(tree, Mapping):
+            return tree
+        task = tree.get("task", {})
+        name = (
+            task.get("name", TaskConfig.model_fields["name"].default)
+            if isinstance(task, Mapping)
+            else None
+        )
+        merged = merge(preset(name), tree) if isinstance(name, str) else dict(tree)
+        return _share_seed(merged)
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the results: the tree without run_dir, budget and where the data lies."""
+        tree = Config.model_dump(self, mode="json", include=set(Config.model_fields))
+        del tree["run_dir"], tree["search"]["budget"], tree["task"]["data"], tree["model"]["name"]
+        return tree
+
+
+def preset(name: str) -> dict[str, Any]:
+    """The settings that go with a task's name; empty for a name of the user's own."""
+    file = resources.files("cliptune") / "presets" / f"{name}.yaml"
+    if name not in presets():
+        return {}
+    tree: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return merge(tree, {"task": {"name": name}})
+
+
+def presets() -> list[str]:
+    """Names of the tasks that come with a template and label words."""
+    folder = resources.files("cliptune") / "presets"
+    return sorted(
+        f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")
+    )
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay one tree over another: sections are joined, values of the upper one win."""
+    merged = dict(below)
+    for key, value in above.items():
+        lower = merged.get(key)
+        both = isinstance(lower, Mapping) and isinstance(value, Mapping)
+        merged[key] = merge(lower, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def _share_seed(tree: dict[str, Any]) -> dict[str, Any]:
+    """Give search.seed to the prompt and the ensemble where they have no seed of their own."""
+    search = tree.get("search", {})
+    if isinstance(search, Mapping) and "seed" in search:
+        seeded = {section: {"seed": search["seed"]} for section in ("prompt", "ensemble")}
+        return merge(seeded, tree)
+    return tree
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON value's canonical text."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def validate(kind: type[C], tree: Mapping[str, Any]) -> C:
+    """Check a tree; a bad one raises a ConfigError that names the setting and the remedy."""
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_sentence(kind, error)) from None
+
+
+def _sentence(kind: type[BaseModel], error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        path = [str(part) for part in problem["loc"]]
+        where = ".".join(path) or "the configuration"
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"Unknown setting {where}{_nearest(kind, path)}.")
+        elif problem["type"] == "missing" and where in ("task.template", "task.label_words"):
+            lines.append(
+                f"{where} is missing: task.name is not a preset ({', '.join(presets())}), so the "
+                "template and the label words must be given."
+            )
+        else:
+            found = (
+                ""
+                if problem["type"] in ("missing", "value_error")
+                else f", found {problem['input']!r}"
+            )
+            message = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{where}: {message}{found}.")
+    return "\n".join(dict.fromkeys(lines))
+
+
+def _nearest(kind: type[BaseModel], path: list[str]) -> str:
+    section: Any = kind
+    for part in path[:-1]:
+        field = getattr(section, "model_fields", {}).get(part)
+        section = field.annotation if field else None
+    known = list(getattr(section, "model_fields", {}))
+    close = difflib.get_close_matches(path[-1], known, n=1)
+    if close:
+        return f" (did you mean {'.'.join([*path[:-1], close[0]])}?)"
+    return f" (known here: {', '.join(known)})" if known else ""

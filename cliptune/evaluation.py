@@ -1,0 +1,60 @@
+"""How good is a prompt: on the validation set while searching, and in the table at the end."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cliptune.journal import Validation
+from cliptune.rewards import log_probabilities
+from cliptune.scorer import Scorer
+from cliptune.subnetwork import FULL_NETWORK, ensemble
+from cliptune.task import SPLITS
+from cliptune.types import Labels, Latent
+
+MANUAL = "manual prompt"
+TUNED = "tuned prompt"
+ENSEMBLE = "thinned ensemble"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table at the end: accuracy by split, 0 to 1."""
+
+    name: str
+    accuracy: dict[str, float]
+
+
+def validate(scorer: Scorer, latent: Latent | None) -> Validation:
+    """A prompt, or none, on the validation set through the full network."""
+    latents = None if latent is None else latent[None]
+    scores = scorer.class_scores(latents, "validation", [FULL_NETWORK])[0, 0]
+    labels = scorer.task["validation"].labels
+    chosen = log_probabilities(scores)[np.arange(len(labels)), labels]
+    return Validation(_accuracy(scores, labels), float(-chosen.mean()))
+
+
+def evaluate(scorer: Scorer, latent: Latent, generation: int) -> list[Row]:
+    """The table: no soft prompt, the tuned one, and its thinned ensemble's mean probabilities.
+
+    `generation` is the one that the prompt comes from: with dynamic clipping, its own masks
+    are the ensemble. Without clipping there is none.
+    """
+    config = scorer.config.ensemble
+    critics = () if config.mode == "none" else ensemble(config, generation)
+    rows = {name: Row(name, {}) for name in (MANUAL, TUNED, ENSEMBLE)[: 3 if critics else 2]}
+    for split in SPLITS:
+        labels = scorer.task[split].labels
+        manual = scorer.class_scores(None, split, [FULL_NETWORK])[0, 0]
+        tuned = scorer.class_scores(latent[None], split, [FULL_NETWORK, *critics])[0]
+        rows[MANUAL].accuracy[split] = _accuracy(manual, labels)
+        rows[TUNED].accuracy[split] = _accuracy(tuned[0], labels)
+        if critics:
+            probabilities = np.exp(log_probabilities(tuned[1:])).mean(axis=0)
+            rows[ENSEMBLE].accuracy[split] = _accuracy(probabilities, labels)
+    return list(rows.values())
+
+
+def _accuracy(scores: NDArray[np.floating[Any]], labels: Labels) -> float:
+    return float((scores.argmax(axis=-1) == labels).mean())

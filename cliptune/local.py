@@ -1,0 +1,95 @@
+"""LocalScorer: one frozen model in this process, turned into one subnetwork after the other."""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cliptune.config import Config
+from cliptune.device import resolve
+from cliptune.models import load_model
+from cliptune.models.load import weights_digest
+from cliptune.models.tokenize import Encoded
+from cliptune.rewards import REWARDS
+from cliptune.scorer import ModelFacts, Unit, UnitScorer
+from cliptune.task import Task
+from cliptune.thinning import Thinner
+from cliptune.types import Latent, Latents, PromptArray
+
+
+class LocalScorer(UnitScorer):
+    """Scores in this process, on one device."""
+
+    def __init__(self, config: Config, task: Task) -> None:
+        config = resolve(config, cuda=torch.cuda.is_available())
+        super().__init__(config, task)
+        self.model = load_model(config, task)
+        self._thinner = Thinner(self.model.module)
+        self._soft_prompt = self.model.soft_prompt(config.prompt, config.search.sigma)
+        self._encoded = {
+            name: self.model.encode(split, config.prompt.length)
+            for name, split in task.splits.items()
+        }
+
+    @property
+    def workers(self) -> int:
+        return 1
+
+    def run(self, units: Sequence[Unit], latents: Latents | None) -> list[NDArray[Any]]:
+        """Compute units one by one, in their order."""
+        started = time.perf_counter()
+        results = [self._compute(unit, latents) for unit in units]
+        self.usage.device_seconds += time.perf_counter() - started
+        return results
+
+    def prompt(self, latent: Latent) -> PromptArray:
+        prompt = self._soft_prompt(latent[None])[0]
+        return np.asarray(prompt.cpu().numpy(), dtype=np.float32)
+
+    def facts(self) -> ModelFacts:
+        return ModelFacts(
+            name=self.config.model.name,
+            sha256=weights_digest(self.config.model.name),
+            width=self.model.width,
+            parameters=sum(p.numel() for p in self.model.module.parameters()),
+            truncated={name: e.truncated for name, e in self._encoded.items()},
+            tokens={name: sum(e.lengths) for name, e in self._encoded.items()},
+        )
+
+    def _compute(self, unit: Unit, latents: Latents | None) -> NDArray[Any]:
+        if unit.subnetwork != self._thinner.current:
+            self._thinner.switch(unit.subnetwork)
+            self.model.network_changed()
+        prompts = None if latents is None else self._soft_prompt(latents[slice(*unit.candidates)])
+        scores = self._class_scores(prompts, self._encoded[unit.split], unit)
+        if not unit.reduce:
+            return scores
+        labels = self.task[unit.split].labels[slice(*unit.examples)]
+        reward = REWARDS[self.config.search.loss]
+        rewards = reward(scores, labels, self.config.search.margin)
+        return np.asarray(rewards.mean(axis=1))
+
+    def _class_scores(
+        self, prompts: Tensor | None, encoded: Encoded, unit: Unit
+    ) -> NDArray[np.float32]:
+        """`(candidates, examples, classes)` of a unit, one micro-batch after the other."""
+        candidates = unit.candidates[1] - unit.candidates[0]
+        first, last = unit.examples
+        scores = np.empty((candidates, last - first, self.task.classes), np.float32)
+        rows_each = max(1, int(self.config.model.micro_batch) // candidates)
+        for rows in _by_length(encoded.lengths, first, last, rows_each):
+            batch = self.model.batch(encoded, rows)
+            result = self.model.class_scores(prompts, batch)
+            scores[:, [row - first for row in rows]] = result.cpu().numpy()
+        return scores
+
+
+def _by_length(lengths: Sequence[int], first: int, last: int, size: int) -> Iterator[list[int]]:
+    """Groups of examples of like length, so that little is padded."""
+    order = sorted(range(first, last), key=lambda row: lengths[row])
+    for start in range(0, len(order), size):
+        yield order[start : start + size]

@@ -1,0 +1,140 @@
+"""What every frozen model can do: tokenise a split, take a prompt, give class scores.
+
+A family adds its read-out in a file of its own. Inputs are `inputs_embeds`: the model's own word
+embeddings with the prompt inserted, so no model code is copied and positions, token types and
+padding stay the model's business. Padding is on the right.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from cliptune.config import ModelConfig, PromptConfig
+from cliptune.models.tokenize import Encoded, encode
+from cliptune.prompt import SoftPrompt, build_prompt
+from cliptune.task import Split, Task
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some examples of a split as rectangular tensors, without the prompt."""
+
+    ids: Tensor  # (examples, tokens), padded on the right
+    lengths: Tensor  # (examples,)
+    read_at: Tensor  # (examples,), position of the mask token; 0 where there is none
+
+
+class FrozenModel(ABC):
+    """A language model that is only ever run forward, with one way to read classes out of it."""
+
+    def __init__(
+        self,
+        module: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        task: Task,
+        config: ModelConfig,
+        position: str,
+    ) -> None:
+        self.module = module
+        self.tokenizer = tokenizer
+        self.task = task
+        self.config = config
+        self._embed = module.get_input_embeddings()
+        self._offset = 0 if position == "front" else _leading_special_tokens(tokenizer)
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.module.device)
+
+    @property
+    def width(self) -> int:
+        """Width of a word embedding, and so of a prompt vector."""
+        width: int = self._embed.weight.shape[1]
+        return width
+
+    def soft_prompt(self, config: PromptConfig, sigma: float) -> SoftPrompt:
+        """The soft prompt of a search in this model's embedding space."""
+        return build_prompt(
+            config,
+            sigma,
+            self._embed.weight.detach(),
+            set(self.tokenizer.all_special_ids),
+            lambda text: list(self.tokenizer(text, add_special_tokens=False)["input_ids"]),
+        )
+
+    def encode(self, split: Split, prompt_length: int) -> Encoded:
+        """Tokenise a split, shortening texts so that each input fits with its prompt."""
+        limit = self.max_positions
+        if self.task.max_tokens is not None:
+            limit = min(limit, self.task.max_tokens)
+        return encode(self.tokenizer, self.task.template, split, limit - prompt_length)
+
+    @property
+    def max_positions(self) -> int:
+        """Longest input that the model takes."""
+        config: Any = self.module.config
+        embeddings = [
+            m for name, m in self.module.named_modules() if name.endswith("position_embeddings")
+        ]
+        reserved = getattr(embeddings[0], "padding_idx", None) if embeddings else None
+        limit = int(config.max_position_embeddings) - (0 if reserved is None else reserved + 1)
+        return min(limit, int(self.tokenizer.model_max_length))
+
+    def batch(self, encoded: Encoded, rows: Sequence[int]) -> Batch:
+        """Pad some examples to the longest among them."""
+        ids = [encoded.ids[row] for row in rows]
+        longest = max(map(len, ids))
+        pad = self.tokenizer.pad_token_id or 0
+        padded = torch.tensor([row + [pad] * (longest - len(row)) for row in ids])
+        lengths = torch.tensor([len(row) for row in ids])
+        read_at = torch.tensor([encoded.mask_positions[row] for row in rows])
+        return Batch(*(t.to(self.device) for t in (padded, lengths, read_at)))
+
+    def prompted(self, prompts: Tensor | None, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Every candidate's prompt in every example.
+
+        `(candidates, length, width)` prompts, or None for none, and a batch of examples to the
+        embedded input `(candidates * examples, length + tokens, width)` and its attention mask.
+        """
+        words = self._embed(batch.ids)
+        examples, tokens, width = words.shape
+        if prompts is None:
+            prompts = words.new_zeros((1, 0, width))
+        candidates, length, _ = prompts.shape
+        inner = prompts.to(words.dtype)[:, None].expand(-1, examples, -1, -1)
+        outer = words[None].expand(candidates, -1, -1, -1)
+        at = self._offset
+        joined = torch.cat([outer[:, :, :at], inner, outer[:, :, at:]], dim=2)
+        embedded = joined.reshape(candidates * examples, length + tokens, width)
+        positions = torch.arange(length + tokens, device=embedded.device)
+        mask = (positions < length + batch.lengths[:, None]).long().repeat(candidates, 1)
+        return embedded, mask
+
+    @torch.inference_mode()
+    def class_scores(self, prompts: Tensor | None, batch: Batch) -> Tensor:
+        """`(candidates, examples, classes)` float32 scores: logits up to a constant a row."""
+        embedded, mask = self.prompted(prompts, batch)
+        candidates = 1 if prompts is None else len(prompts)
+        length = 0 if prompts is None else prompts.shape[1]
+        scores = self.read_out(embedded, mask, batch, candidates, length)
+        return scores.float().view(candidates, len(batch.ids), self.task.classes)
+
+    @abstractmethod
+    def read_out(
+        self, embedded: Tensor, mask: Tensor, batch: Batch, candidates: int, length: int
+    ) -> Tensor:
+        """Run the model: `(candidates * examples, classes)` scores."""
+
+    def network_changed(self) -> None:  # noqa: B027 - most families have nothing to recompute
+        """Called when the weights became another subnetwork's: recompute what hangs on them."""
+
+
+def _leading_special_tokens(tokenizer: PreTrainedTokenizerBase) -> int:
+    """1 where the tokenizer begins an input with a special token, else 0."""
+    ids = tokenizer("a")["input_ids"]
+    return int(ids[0] in tokenizer.all_special_ids)

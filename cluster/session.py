@@ -1,0 +1,115 @@
+"""Connecting to Ray, or starting it here; checking what it has; running a search on it."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+
+from cliptune import loop
+from cliptune.device import resolve
+from cliptune.errors import ConfigError, ScorerError
+from cliptune.loop import Observer
+from cliptune.run import Result, choose_run_dir
+from cliptune.task import load_task
+from cluster.config import ClusterSearch
+from cluster.placement import Need, Node, capacity
+from cluster.pool import ActorPool
+
+CPU_ACTORS = 2
+
+
+def search(config: ClusterSearch, observer: Observer | None = None) -> Result:
+    """Run a whole search on Ray actors."""
+    observer = observer or Observer()
+    task = load_task(config.task)  # bad input is refused before anything is started
+    config = config.model_copy(update={"run_dir": choose_run_dir(config)})
+    observer.phase("Starting Ray")
+    with connected(config.cluster.address):
+        config = fit(config, nodes())
+        observer.phase(f"Loading {config.model.name} on {config.cluster.actors} actors")
+        with ActorPool(config, task) as pool:
+            return loop.search(config, pool, observer)
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """A connection to Ray: to `address`, to RAY_ADDRESS, or to a Ray of our own that ends with it.
+
+    A Ray that happens to run on this machine is not joined unless it is asked for.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    place = address or os.environ.get("RAY_ADDRESS") or "local"
+    own = place == "local"
+    try:
+        ray.init(
+            address=place,
+            include_dashboard=False if own else None,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=True,
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ScorerError(
+            f"No connection to Ray at {place}: {str(error).splitlines()[0]} "
+            "Check cluster.address and RAY_ADDRESS, or unset both to start a local Ray."
+        ) from error
+    try:
+        if own:
+            _protect_token()
+        yield
+    finally:
+        ray.shutdown()
+
+
+def nodes() -> list[Node]:
+    """What every living machine of the connected cluster has."""
+    return [
+        Node(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
+        for node in ray.nodes()  # type: ignore[no-untyped-call]
+        if node["Alive"]
+    ]
+
+
+def fit(config: ClusterSearch, machines: list[Node]) -> ClusterSearch:
+    """The config with no `auto` left, refused where the cluster cannot hold it."""
+    cluster = config.cluster
+    gpus = sum(node.gpus for node in machines)
+    each = cluster.gpus_per_actor
+    if each == "auto":
+        each = 1.0 if gpus and config.model.device != "cpu" else 0.0
+    if config.model.device == "cuda" and not each:
+        raise ConfigError(
+            f"model.device is cuda, but actors get no GPU: the cluster has {gpus:g} GPUs and "
+            f"cluster.gpus_per_actor is {cluster.gpus_per_actor}."
+        )
+    need = Need(cluster.threads_per_actor, each)
+    room = capacity(machines, need)
+    automatic = max(1, room if each else min(CPU_ACTORS, room))
+    wanted = automatic if cluster.actors == "auto" else cluster.actors
+    if wanted > room:
+        raise ConfigError(_too_much(need, wanted, room, machines))
+    chosen = {"actors": wanted, "gpus_per_actor": each}
+    config = config.model_copy(update={"cluster": cluster.model_copy(update=chosen)})
+    return resolve(config, cuda=each > 0)
+
+
+def _too_much(need: Need, wanted: int, room: int, machines: list[Node]) -> str:
+    cpus = ", ".join(f"{node.cpus:g}" for node in machines)
+    gpus = ", ".join(f"{node.gpus:g}" for node in machines)
+    return (
+        f"cluster.actors: {wanted} actors with {need.cpus:g} CPUs and {need.gpus:g} GPUs each do "
+        f"not fit, the cluster holds {room} (CPUs by machine: {cpus}; GPUs by machine: {gpus}). "
+        "Ask for fewer, or for less each with cluster.threads_per_actor and cluster.gpus_per_actor."
+    )
+
+
+def _protect_token() -> None:
+    """Ray leaves its authentication token readable by all; make it its owner's alone."""
+    token = Path.home() / ".ray" / "auth_token"
+    if token.is_file() and token.stat().st_uid == os.getuid():
+        token.chmod(0o600)

@@ -1,0 +1,1 @@
+"""What a person starts: the `cliptune` command and its verbs, one a file."""
