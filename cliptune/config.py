@@ -39,7 +39,9 @@ class Section(BaseModel):
 class TaskConfig(Section):
     """What is to be classified, and how it is put into words."""
 
-    name: str = Field("tickets", description="a preset's name, or a name of your own")
+    name: str = Field(
+        "tickets", pattern=r"^\w[\w.-]*$", description="a preset's name, or a name of your own"
+    )
     data: Path | None = Field(
         None, description="folder with train.jsonl, validation.jsonl and test.jsonl"
     )
@@ -142,6 +144,9 @@ class StrategyConfig(Section):
     sigma: Positive = Field(1.0, description="initial step size")
     loss: Loss = Field("cross-entropy", description="its negative is the reward")
     margin: Positive = Field(2.0, description="of the hinge loss")
+    selection: Literal["loss", "accuracy"] = Field(
+        "loss", description="on the validation set, among the generations' best; chooses the prompt"
+    )
     seed: Seed = Field(0, description="of the strategy, and of all that has no seed of its own")
 
     @model_validator(mode="after")

@@ -43,10 +43,10 @@ class Validation:
     accuracy: float
     loss: float  # cross-entropy
 
-    @property
-    def order(self) -> tuple[float, float]:
-        """Sorts by accuracy, and by the loss where accuracies are equal."""
-        return (self.accuracy, -self.loss)
+    def order(self, selection: str) -> tuple[float, float]:
+        """Larger is better by `search.selection`; the other measure decides between equals."""
+        by_loss = (-self.loss, self.accuracy)
+        return by_loss if selection == "loss" else by_loss[::-1]
 
 
 @dataclass(frozen=True)

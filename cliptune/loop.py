@@ -51,14 +51,15 @@ def search(
     run = RunDirectory(config, scorer.task, scorer.facts())
     manual = validate(scorer, None)
     strategy = make_strategy(config)
-    best = None
+    best: Generation | None = None
     for number in range(config.search.generations):
         watch = _Stopwatch(scorer)
         generation = _advance(number, strategy, scorer)
         run.journal.append(generation)
         telemetry = watch.telemetry(number)
         run.record(telemetry)
-        best = generation if best is None else max(best, generation, key=_validation_order)
+        rivals = [generation] if best is None else [best, generation]
+        best = max(rivals, key=lambda rival: rival.validation.order(config.search.selection))
         seconds = time.perf_counter() - started
         observer.generation(
             Progress(
@@ -88,10 +89,6 @@ def _advance(number: int, strategy: Strategy, scorer: Scorer) -> Generation:
     best = int(fitness.argmax())
     validation = validate(scorer, latents[best])
     return Generation(number, latents, rewards, fitness, step_size, best, validation)
-
-
-def _validation_order(generation: Generation) -> tuple[float, float]:
-    return generation.validation.order
 
 
 def _finish(run: RunDirectory, scorer: Scorer, best: Generation, seconds: float) -> Result:

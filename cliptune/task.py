@@ -127,7 +127,7 @@ def _folder(config: TaskConfig) -> Path:
     if config.data is not None:
         return config.data
     embedded = Path(str(resources.files("cliptune"))) / "data" / config.name
-    if embedded.is_dir():
+    if (embedded / "train.jsonl").is_file():
         return embedded
     raise TaskError(
         f"task.data is needed: task {config.name} brings no examples of its own. "

@@ -167,12 +167,12 @@ def _fold_layer(
     layer: nn.Linear, spec: SubnetworkSpec, block: int, *, output: str, input: str | None
 ) -> None:
     with torch.no_grad():
-        weight = layer.weight.float()
+        weight = layer.weight.to(torch.promote_types(layer.weight.dtype, torch.float32))
         if output in spec.sites:
             rows = unit_scale(spec, f"{output}/{block}", layer.out_features).to(weight.device)
             weight = weight * rows[:, None]
             if layer.bias is not None:
-                layer.bias.copy_(layer.bias.float() * rows)
+                layer.bias.copy_(layer.bias.to(weight.dtype) * rows)
         if input in spec.sites:
             columns = unit_scale(spec, f"{input}/{block}", layer.in_features).to(weight.device)
             weight = weight * columns

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
 
 import ray
@@ -25,7 +25,7 @@ def search(config: ClusterSearch, observer: Observer | None = None) -> Result:
     """Run a whole search on Ray actors."""
     observer = observer or Observer()
     task = load_task(config.task)  # bad input is refused before anything is started
-    config = config.model_copy(update={"run_dir": choose_run_dir(config)})
+    config = anchored(config).model_copy(update={"run_dir": choose_run_dir(config)})
     observer.phase("Starting Ray")
     with connected(config.cluster.address):
         config = fit(config, nodes())
@@ -46,13 +46,15 @@ def connected(address: str | None) -> Iterator[None]:
     place = address or os.environ.get("RAY_ADDRESS") or "local"
     own = place == "local"
     try:
-        ray.init(
-            address=place,
-            include_dashboard=False if own else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            configure_logging=True,
-        )
+        # Ray puts the driver's folder first on its workers' import path: from a user's folder with
+        # a cluster.py in it, they would import that instead of us.
+        with chdir(Path(__file__).parents[1]):
+            ray.init(
+                address=place,
+                include_dashboard=False if own else None,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ScorerError(
             f"No connection to Ray at {place}: {str(error).splitlines()[0]} "
@@ -64,6 +66,16 @@ def connected(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def anchored(config: ClusterSearch) -> ClusterSearch:
+    """The config with absolute paths: the actors' working directory is not ours."""
+    model, prompt = config.model, config.prompt
+    if Path(model.name).is_dir():
+        model = model.model_copy(update={"name": str(Path(model.name).resolve())})
+    if prompt.file is not None:
+        prompt = prompt.model_copy(update={"file": prompt.file.resolve()})
+    return config.model_copy(update={"model": model, "prompt": prompt})
 
 
 def nodes() -> list[Node]:

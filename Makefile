@@ -1,0 +1,45 @@
+# Two commands do everything: `make search` and `make test`. Both first build .venv, once.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+
+.DEFAULT_GOAL := help
+.PHONY: help search test test-slow lint types clean
+
+help: ## show this
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+
+search: $(VENV)/.demo ## learn a prompt for the embedded task; ARGS="search.seed=1" changes settings
+	$(BIN)/cliptune search $(ARGS)
+
+test: $(VENV)/.test ## run the tests (up to 10 minutes on 2 cores); ARGS="-k name" selects
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(VENV)/.test ## run the tests that take longer
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow --timeout 1800 $(ARGS)
+
+lint: $(VENV)/.test ## check style and format
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(VENV)/.test ## check types
+	$(BIN)/mypy
+
+clean: ## remove the environment and caches
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+
+# A stamp is newer than what it was installed from.
+$(VENV)/.python:
+	@echo "Setting up $(VENV) (once, about a minute and 1.5 GB)"
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; ok = (3, 11) <= v <= (3, 12); \
+		sys.exit(None if ok else f"cliptune needs Python 3.11 or 3.12, found {v[0]}.{v[1]}: make PYTHON=python3.12")'
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.python pyproject.toml constraints.txt
+	@$(PIP) install -c constraints.txt -e '.[demo]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.demo
+	@$(PIP) install -c constraints.txt -e '.[demo,test]'
+	@touch $@

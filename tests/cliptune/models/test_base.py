@@ -1,0 +1,108 @@
+"""A prompt inside an input is like real tokens there: compared with the plain model."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from torch import Tensor
+from transformers import AutoModelForMaskedLM
+
+from cliptune.models import FrozenModel, load_model
+from cliptune.task import load_task
+
+WORDS = ["joy", "sad", "film"]  # the prompt, as real tokens
+
+
+def build(folder: Path, data: Path, position: str = "after-first", **task: Any) -> FrozenModel:
+    config = tiny.config(folder, data, prompt={"position": position}, task=task)
+    return load_model(config, load_task(config.task))
+
+
+def word_prompt(model: FrozenModel) -> tuple[list[int], Tensor]:
+    ids = model.tokenizer.convert_tokens_to_ids(WORDS)
+    return ids, model.module.get_input_embeddings().weight[ids]
+
+
+@pytest.mark.parametrize("position", ["after-first", "front"])
+@pytest.mark.parametrize("family", ["bert", "roberta", "electra", "distilbert"])
+def test_a_prompt_of_word_embeddings_scores_as_the_words_do(
+    family: str, position: str, tmp_path: Path, task_dir: Path
+) -> None:
+    """Inputs of unlike lengths in one padded batch, against the plain model, one at a time."""
+    folder = tiny.save_model(tmp_path, family, std=0.1)
+    model = build(folder, task_dir, position)
+    plain = AutoModelForMaskedLM.from_pretrained(folder).eval()
+    ids, prompt = word_prompt(model)
+    encoded = model.encode(model.task["train"], len(ids))
+    assert len(set(encoded.lengths)) > 1  # else nothing is padded
+    found = model.class_scores(prompt[None], model.batch(encoded, range(len(encoded.ids))))
+    labels = model.tokenizer.convert_tokens_to_ids(["bad", "great"])
+    for row, whole in enumerate(encoded.ids):
+        at = 0 if position == "front" else 1
+        tokens = torch.tensor([whole[:at] + ids + whole[at:]])
+        with torch.inference_mode():
+            logits = plain(input_ids=tokens).logits[0]
+        expected = logits[encoded.mask_positions[row] + len(ids), labels]
+        torch.testing.assert_close(found[0, row], expected, rtol=1e-5, atol=2e-6)
+
+
+def test_every_candidate_meets_every_example(model_dir: Path, task_dir: Path) -> None:
+    model = build(model_dir, task_dir)
+    torch.manual_seed(0)
+    prompts = torch.randn(4, 3, model.width)
+    encoded = model.encode(model.task["train"], 3)
+    together = model.class_scores(prompts, model.batch(encoded, range(6)))
+    assert together.shape == (4, 6, 2)
+    for candidate in range(4):
+        for row in range(6):
+            alone = model.class_scores(
+                prompts[candidate : candidate + 1], model.batch(encoded, [row])
+            )
+            torch.testing.assert_close(together[candidate, row], alone[0, 0], rtol=1e-4, atol=1e-4)
+
+
+def test_no_prompt_is_the_plain_model(model_dir: Path, task_dir: Path) -> None:
+    model = build(model_dir, task_dir)
+    encoded = model.encode(model.task["test"], 0)
+    found = model.class_scores(None, model.batch(encoded, [2]))
+    with torch.inference_mode():
+        logits = model.module(input_ids=torch.tensor([encoded.ids[2]])).logits
+    labels = model.tokenizer.convert_tokens_to_ids(["bad", "great"])
+    expected = logits[0, encoded.mask_positions[2], labels]
+    torch.testing.assert_close(found[0, 0], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_inputs_are_cut_to_the_positions_that_the_prompt_leaves(
+    model_dir: Path, tmp_path: Path
+) -> None:
+    long = "the film was very very long and slow and not fun at all . " * 8
+    (tmp_path / "train.jsonl").write_text(
+        "".join(f'{{"text": "{long}", "label": {i % 2}}}\n' for i in range(6)), encoding="utf-8"
+    )
+    for split in ("validation", "test"):
+        (tmp_path / f"{split}.jsonl").write_bytes((tmp_path / "train.jsonl").read_bytes())
+    model = build(model_dir, tmp_path)
+    encoded = model.encode(model.task["train"], prompt_length=10)
+    assert encoded.lengths == [54] * 6  # of 64 positions
+    assert encoded.truncated == 6
+    prompts = torch.zeros(1, 10, model.width)
+    assert model.class_scores(prompts, model.batch(encoded, [0])).isfinite().all()
+
+
+@pytest.mark.parametrize(("family", "positions"), [("bert", 64), ("roberta", 65)])
+def test_position_embeddings_kept_for_padding_are_not_counted(
+    family: str, positions: int, tmp_path: Path, task_dir: Path
+) -> None:
+    """RoBERTa counts from the position after its padding index, here 0: 65 of 66 are of use."""
+    model = build(tiny.save_model(tmp_path, family), task_dir)
+    model.tokenizer.model_max_length = 10_000
+    assert model.max_positions == positions
+
+
+def test_a_task_limit_is_kept(model_dir: Path, task_dir: Path) -> None:
+    model = build(model_dir, task_dir, max_tokens=14)
+    encoded = model.encode(model.task["train"], prompt_length=3)
+    assert max(encoded.lengths) == 11
+    assert encoded.truncated > 0

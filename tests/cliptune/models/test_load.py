@@ -1,0 +1,117 @@
+"""Models come from folders, the hub or the demo package; only whole and safe ones are taken."""
+
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from transformers import AutoModel
+
+from cliptune.errors import ModelError, TaskError
+from cliptune.models import load, load_model
+from cliptune.models.encoder import Encoder
+from cliptune.models.load import weights_digest
+from cliptune.models.masked_lm import MaskedLM
+from cliptune.task import load_task
+
+
+def test_the_architecture_decides_the_read_out(
+    model_dir: Path, task_dir: Path, tmp_path: Path
+) -> None:
+    config = tiny.config(model_dir, task_dir)
+    task = load_task(config.task)
+    assert isinstance(load_model(config, task), MaskedLM)
+    AutoModel.from_pretrained(model_dir).save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    assert isinstance(load_model(tiny.config(tmp_path, task_dir), task), Encoder)
+
+
+def test_the_model_is_frozen_in_evaluation_mode_and_of_the_dtype_asked_for(
+    model_dir: Path, task_dir: Path
+) -> None:
+    config = tiny.config(model_dir, task_dir, model={"dtype": "bfloat16"})
+    module = load_model(config, load_task(config.task)).module
+    assert not module.training
+    assert not any(p.requires_grad for p in module.parameters())
+    assert {p.dtype for p in module.parameters()} == {torch.bfloat16}
+
+
+def test_a_model_without_the_head_is_refused(
+    model_dir: Path, task_dir: Path, tmp_path: Path
+) -> None:
+    AutoModel.from_pretrained(model_dir).save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    config = tiny.config(tmp_path, task_dir, model={"readout": "masked-lm"})
+    with pytest.raises(ModelError, match="has no weights for cls"):
+        load_model(config, load_task(config.task))
+
+
+def test_pickled_weights_are_refused(model_dir: Path, task_dir: Path, tmp_path: Path) -> None:
+    folder = tiny.save_model(tmp_path / "model")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    config = tiny.config(folder, task_dir)
+    with pytest.raises(ModelError, match="safetensors"):
+        load_model(config, load_task(config.task))
+
+
+def test_a_model_that_is_not_there_is_named(task_dir: Path, tmp_path: Path) -> None:
+    config = tiny.config(tmp_path / "nowhere", task_dir)
+    with pytest.raises(ModelError, match="nowhere cannot be loaded"):
+        load_model(config, load_task(config.task))
+
+
+def test_the_digest_follows_the_weights(tmp_path: Path) -> None:
+    first = tiny.save_model(tmp_path / "a")
+    same = tiny.save_model(tmp_path / "b")
+    other = tiny.save_model(tmp_path / "c", seed=1)
+    assert weights_digest(str(first)) == weights_digest(str(same))
+    assert weights_digest(str(first)) != weights_digest(str(other))
+
+
+def test_a_demo_model_with_another_checksum_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task_dir: Path
+) -> None:
+    package = tmp_path / "broken_demo_package"
+    tiny.save_model(package / "model")
+    (package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(load, "MINILM_PACKAGE", "broken_demo_package")
+    config = tiny.config(Path("minilm"), task_dir)
+    with pytest.raises(ModelError, match=r"expected SHA-256 53aa5117.*found.*Reinstall"):
+        load_model(config, load_task(config.task))
+
+
+def test_without_the_demo_package_the_hub_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "MINILM_PACKAGE", "no_such_package_here")
+    assert load._source("minilm") == "sentence-transformers/all-MiniLM-L6-v2"
+
+
+@pytest.mark.parametrize(
+    "preset", ["sst2", "yelp_polarity", "agnews", "dbpedia", "mrpc", "rte", "snli"]
+)
+def test_every_preset_fits_the_real_masked_language_model(preset: str, shared: Path) -> None:
+    """Label words are single tokens, the template keeps its mask, real data is read."""
+    from cliptune.config import Config, validate
+
+    config = validate(
+        Config,
+        {
+            "task": {"name": preset, "data": str(shared / "data" / preset / "16-42")},
+            "model": {
+                "name": str(shared / "models/minilm-mlm"),
+                "dtype": "float32",
+                "device": "cpu",
+            },
+            "prompt": {"length": 5},
+        },
+    )
+    config = config.model_copy(update={"model": config.model.model_copy(update={"device": "cpu"})})
+    task = load_task(config.task)
+    model = load_model(config, task)
+    encoded = model.encode(task["validation"], 5)
+    scores = model.class_scores(None, model.batch(encoded, range(4)))
+    assert scores.shape == (1, 4, len(config.task.label_words))
+    mask = model.tokenizer.mask_token_id
+    assert all(ids[at] == mask for ids, at in zip(encoded.ids, encoded.mask_positions, strict=True))
+    with pytest.raises(TaskError):
+        load_task(config.task.model_copy(update={"k": 17}))

@@ -1,0 +1,35 @@
+"""Masked language models: the label words' logits at the mask, and nothing else computed."""
+
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+
+from cliptune.errors import TaskError
+from cliptune.models import load_model
+from cliptune.task import load_task
+
+
+def test_the_head_sees_one_position_a_row(model_dir: Path, task_dir: Path) -> None:
+    config = tiny.config(model_dir, task_dir)
+    model = load_model(config, load_task(config.task))
+    shapes = []
+    model.module.cls.register_forward_hook(lambda m, i, output: shapes.append(output.shape))
+    encoded = model.encode(model.task["train"], 3)
+    model.class_scores(torch.zeros(2, 3, model.width), model.batch(encoded, range(5)))
+    assert [tuple(shape[:2]) for shape in shapes] == [(10, 1)]
+
+
+def test_the_module_itself_is_left_as_it_was(model_dir: Path, task_dir: Path) -> None:
+    config = tiny.config(model_dir, task_dir)
+    model = load_model(config, load_task(config.task))
+    encoded = model.encode(model.task["train"], 0)
+    model.class_scores(None, model.batch(encoded, [0]))
+    assert model.module(input_ids=torch.tensor([encoded.ids[0]])).logits.shape[1] > 1
+
+
+def test_a_template_without_a_mask_is_refused(model_dir: Path, task_dir: Path) -> None:
+    config = tiny.config(model_dir, task_dir, task={"template": "{text}"})
+    with pytest.raises(TaskError, match=r"\{mask\}, which task.template lacks"):
+        load_model(config, load_task(config.task))

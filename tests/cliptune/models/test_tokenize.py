@@ -1,0 +1,120 @@
+"""Truncation spares all but the text; label words are tokenised where they stand."""
+
+import numpy as np
+import pytest
+import tiny
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from cliptune.errors import ModelError, TaskError
+from cliptune.models.tokenize import encode, label_ids
+from cliptune.task import Split, Template
+
+LONG = "the film was very long and slow and not fun"
+
+
+def split(*texts: str, pairs: tuple[str, ...] | None = None) -> Split:
+    return Split(texts, pairs, np.zeros(len(texts), dtype=np.int64))
+
+
+def words(ids: list[int]) -> str:
+    return " ".join(tiny.tokenizer().convert_ids_to_tokens(ids))
+
+
+def test_a_text_is_shortened_and_the_template_stays_whole() -> None:
+    encoded = encode(tiny.tokenizer(), Template("{text} . it was {mask} ."), split(LONG), 12)
+    assert words(encoded.ids[0]) == "[CLS] the film was very long . it was [MASK] . [SEP]"
+    assert encoded.mask_positions == [9]
+    assert encoded.truncated == 1
+
+
+def test_a_text_behind_the_mask_is_shortened_at_its_own_end() -> None:
+    encoded = encode(tiny.tokenizer(), Template("{mask} : {text} !"), split(LONG), 8)
+    assert words(encoded.ids[0]) == "[CLS] [MASK] : the film was ! [SEP]"
+    assert encoded.mask_positions == [1]
+
+
+def test_the_longer_of_two_texts_is_shortened_first() -> None:
+    template = Template("{text} ? {mask} , {text_pair}")
+    encoded = encode(tiny.tokenizer(), template, split(LONG, pairs=("a sad story",)), 11)
+    assert words(encoded.ids[0]) == "[CLS] the film was ? [MASK] , a sad story [SEP]"
+
+
+def test_what_fits_is_left_alone() -> None:
+    encoded = encode(tiny.tokenizer(), Template("{text} . it was {mask} ."), split("fun"), 8)
+    assert words(encoded.ids[0]) == "[CLS] fun . it was [MASK] . [SEP]"
+    assert encoded.truncated == 0
+
+
+def test_a_template_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(TaskError, match=r"the template alone takes 7.*task.max_tokens"):
+        encode(tiny.tokenizer(), Template("{text} . it was {mask} ."), split(LONG), 7)
+
+
+def test_a_mask_token_inside_the_text_is_not_mistaken_for_the_templates() -> None:
+    template = Template("{text} . it was {mask} .")
+    encoded = encode(tiny.tokenizer(), template, split("a [MASK] story"), 20)
+    assert words(encoded.ids[0]) == "[CLS] a [MASK] story . it was [MASK] . [SEP]"
+    assert encoded.mask_positions == [7]
+
+
+def test_without_a_mask_there_is_no_position() -> None:
+    encoded = encode(tiny.tokenizer(), Template("{text}"), split("fun"), 8)
+    assert encoded.mask_positions == [0]
+
+
+def test_label_words_become_their_tokens() -> None:
+    tokenizer = tiny.tokenizer()
+    found = label_ids(tokenizer, Template("{text} . it was {mask} ."), ("bad", "great"))
+    assert found == tokenizer.convert_tokens_to_ids(["bad", "great"])
+
+
+def byte_level() -> PreTrainedTokenizerFast:
+    """As RoBERTa's: a word after a space is another token than the same word after none."""
+    vocabulary = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "good", "Ġgood", "bad", "Ġbad"]
+    letters = sorted(set("goodbadĠ:."))
+    core = Tokenizer(
+        models.BPE(
+            {token: i for i, token in enumerate([*vocabulary, *letters])},
+            merges=[],
+            unk_token="<unk>",
+            ignore_merges=True,
+        )
+    )
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, unk_token="<unk>", pad_token="<pad>", mask_token="<mask>"
+    )
+
+
+@pytest.mark.parametrize(
+    ("template", "tokens"),
+    [("{text}: {mask}.", ["Ġgood", "Ġbad"]), ("{mask}: {text}", ["good", "bad"])],
+)
+def test_a_label_word_takes_the_space_before_it_along(template: str, tokens: list[str]) -> None:
+    tokenizer = byte_level()
+    found = label_ids(tokenizer, Template(template), ("good", "bad"))
+    assert tokenizer.convert_ids_to_tokens(found) == tokens
+
+
+def test_a_label_word_of_several_tokens_is_refused_and_shown() -> None:
+    with pytest.raises(TaskError, match=r"'very good' is \['very', 'good'\]"):
+        label_ids(tiny.tokenizer(), Template("{text} {mask}"), ("bad", "very good"))
+
+
+def test_a_label_word_that_the_vocabulary_lacks_is_refused() -> None:
+    with pytest.raises(TaskError, match=r"'zebra' is \['\[UNK\]'\]"):
+        label_ids(tiny.tokenizer(), Template("{text} {mask}"), ("bad", "zebra"))
+
+
+def test_equal_label_words_are_refused() -> None:
+    with pytest.raises(TaskError, match="different tokens"):
+        label_ids(tiny.tokenizer(), Template("{text} {mask}"), ("bad", "Bad"))
+
+
+def test_a_tokenizer_without_a_mask_is_refused_for_a_template_with_one() -> None:
+    tokenizer = tiny.tokenizer()
+    tokenizer.mask_token = None
+    with pytest.raises(ModelError, match="no mask token"):
+        encode(tokenizer, Template("{text} {mask}"), split("fun"), 9)

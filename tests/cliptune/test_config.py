@@ -1,0 +1,287 @@
+"""Config: what is laid over what, what is refused and in which words, what decides a search."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from pydantic import ValidationError
+
+from cliptune.config import Config, Section, digest, merge, preset, presets, validate
+from cliptune.device import resolve
+from cliptune.errors import ConfigError
+from cliptune.task import Template
+
+
+def refusal(tree: Any, kind: type[Config] = Config) -> str:
+    with pytest.raises(ConfigError) as error:
+        validate(kind, tree)
+    return str(error.value)
+
+
+# Presets
+
+
+def test_an_empty_tree_is_the_embedded_example() -> None:
+    config = validate(Config, {})
+    assert config.task.name == "tickets"
+    assert config.model.name == "minilm"
+    assert len(config.task.label_words) == 7
+
+
+def test_user_values_win_over_the_preset_and_the_preset_over_defaults() -> None:
+    config = validate(Config, {"task": {"name": "tickets", "k": 4}, "search": {"population": 8}})
+    assert config.task.k == 4
+    assert config.search.population == 8
+    assert config.search.budget == 480  # the preset's, in a section that the user touched
+    assert config.prompt.length == 8  # the preset's, in one that they did not
+    assert config.search.sigma == 1.0
+
+
+def test_a_loss_of_the_preset_can_be_overruled() -> None:
+    assert validate(Config, {"task": {"name": "mrpc"}}).search.loss == "hinge"
+    tree = {"task": {"name": "mrpc"}, "search": {"loss": "cross-entropy"}}
+    assert validate(Config, tree).search.loss == "cross-entropy"
+
+
+@pytest.mark.parametrize("name", presets())
+def test_every_preset_validates(name: str) -> None:
+    config = validate(Config, {"task": {"name": name}})
+    assert config.task.name == name
+    assert Template(config.task.template).has_pair == (name in ("mrpc", "rte", "snli"))
+
+
+@pytest.mark.parametrize(
+    ("name", "template", "words"),
+    [
+        ("sst2", "{text} . It was {mask} .", "bad great"),
+        ("yelp_polarity", "{text} . It was {mask} .", "bad great"),
+        ("agnews", "{mask} News: {text}", "World Sports Business Tech"),
+        (
+            "dbpedia",
+            "[ Category: {mask} ] {text}",
+            "Company Education Artist Athlete Office Transportation Building Natural Village "
+            "Animal Plant Album Film Written",
+        ),
+        ("mrpc", "{text} ? {mask} , {text_pair}", "No Yes"),
+        ("rte", "{text} ? {mask} , {text_pair}", "Yes No"),
+        ("snli", "{text} ? {mask} , {text_pair}", "Yes Maybe No"),
+    ],
+)
+def test_the_seven_tasks_are_worded_as_in_the_papers(name: str, template: str, words: str) -> None:
+    config = validate(Config, {"task": {"name": name}})
+    assert config.task.template == template
+    assert config.task.label_words == tuple(words.split())
+    assert config.search.budget == (20000 if name == "dbpedia" else 8000)
+
+
+def test_a_name_of_the_users_own_has_no_preset() -> None:
+    assert preset("mine") == {}
+    assert preset("../presets/sst2") == {}
+
+
+def test_a_name_of_the_users_own_needs_template_and_label_words() -> None:
+    message = refusal({"task": {"name": "mine"}})
+    assert "task.template is missing: task.name is not a preset" in message
+    assert "task.label_words is missing" in message
+    assert "sst2" in message  # the presets that there are
+
+
+def test_merging_changes_neither_tree() -> None:
+    below, above = {"a": {"x": 1, "y": 2}, "b": 1}, {"a": {"y": 3}, "c": {"z": 4}}
+    assert merge(below, above) == {"a": {"x": 1, "y": 3}, "b": 1, "c": {"z": 4}}
+    assert below == {"a": {"x": 1, "y": 2}, "b": 1}
+    assert above == {"a": {"y": 3}, "c": {"z": 4}}
+
+
+# Seeds
+
+
+def test_the_search_seed_is_shared_with_prompt_and_ensemble() -> None:
+    config = validate(Config, {"search": {"seed": 7}})
+    assert (config.prompt.seed, config.ensemble.seed) == (7, 7)
+    assert config.task.seed == 0  # the examples stay the same when searches are repeated
+
+
+def test_a_seed_of_their_own_is_kept() -> None:
+    config = validate(Config, {"search": {"seed": 7}, "prompt": {"seed": 3}})
+    assert (config.prompt.seed, config.ensemble.seed) == (3, 7)
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({"search": {"budgt": 1}}, r"^Unknown setting search.budgt \(did you mean search.budget"),
+        ({"serach": {}}, r"^Unknown setting serach \(did you mean search\?\)"),
+        ({"search": {"zzz": 1}}, r"search.zzz \(known here: method, budget, population, sigma"),
+        ({"search": {"budget": "many"}}, "search.budget: .*valid integer.*, found 'many'"),
+        ({"search": {"population": 1}}, "search.population: .*greater than or equal to 2.*found 1"),
+        ({"search": {"sigma": 0}}, "search.sigma: .*greater than 0, found 0"),
+        ({"search": {"sigma": float("nan")}}, "search.sigma: .*found nan"),
+        ({"search": {"method": "adam"}}, "search.method: .*'cma-es' or 'random', found 'adam'"),
+        ({"search": {"seed": 2**63}}, "search.seed: .*less than 9223372036854775808"),
+        ({"ensemble": {"clip_ratio": 1}}, "ensemble.clip_ratio: .*less than 1, found 1"),
+        ({"ensemble": {"sites": ["head"]}}, "ensemble.sites.0: .*'embedding', .*found 'head'"),
+        ({"ensemble": {"sites": []}}, "ensemble.sites: .*at least 1 item"),
+        ({"task": {"label_words": ["one"]}}, "task.label_words: .*at least 2 items"),
+        ({"task": {"label_words": [True, False]}}, "task.label_words.0: .*string, found True"),
+        ({"task": "sst2"}, "task: .*dictionary.*, found 'sst2'"),
+        ({"search": None}, "search: .*dictionary.*, found None"),
+        ({"schema_version": 2}, "schema_version: .*should be 1, found 2"),
+        (["sst2"], "the configuration: .*dictionary"),
+    ],
+)
+def test_a_bad_setting_is_named_with_what_was_expected_and_found(tree: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        validate(Config, tree)
+
+
+def test_all_bad_settings_are_named_at_once() -> None:
+    lines = refusal({"task": {"k": 0}, "prompt": {"length": -1}}).splitlines()
+    assert [line.split(":")[0] for line in lines] == ["task.k", "prompt.length"]
+
+
+def test_a_budget_below_one_generation_is_refused() -> None:
+    message = refusal({"search": {"budget": 9, "population": 10}})
+    assert "at least one generation of 10 prompts, found 9" in message
+    assert "raise search.budget or lower search.population" in message
+
+
+def test_the_budget_pays_for_whole_generations() -> None:
+    config = validate(Config, {"search": {"budget": 39, "population": 10}})
+    assert config.search.generations == 3
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"mixer": "weighted"}, "mixer: weighted and ensemble.weights go together"),
+        ({"weights": [1, 1, 1]}, "mixer: weighted and ensemble.weights go together"),
+        ({"mixer": "weighted", "weights": [1, 2]}, r"one a subnetwork \(3\), 2 given"),
+        ({"mixer": "weighted", "weights": [0, 0, 0]}, "not all zero"),
+        ({"mixer": "weighted", "weights": [3, -1, 3]}, "not negative"),
+        ({"mixer": "weighted", "weights": [1, float("inf"), 1]}, "finite"),
+        ({"mixer": "weighted", "weights": [1, float("nan"), 1]}, "finite"),
+        ({"mixer": "weighted", "weights": [1, 1, 1], "mode": "none"}, r"\(1\), 3 given"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(section: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        validate(Config, {"ensemble": {"subnetworks": 3, **section}})
+
+
+def test_weights_need_not_add_up_to_one() -> None:
+    tree = {"ensemble": {"subnetworks": 2, "mixer": "weighted", "weights": [3, 0]}}
+    assert validate(Config, tree).ensemble.weights == (3.0, 0.0)
+
+
+def test_without_clipping_one_network_scores() -> None:
+    assert validate(Config, {"ensemble": {"subnetworks": 4}}).ensemble.size == 4
+    assert validate(Config, {"ensemble": {"subnetworks": 4, "mode": "none"}}).ensemble.size == 1
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"init": "text"}, "init: text and a value for prompt.text go together"),
+        ({"text": "hello"}, "init is vocabulary, prompt.text is hello"),
+        ({"init": "file"}, "init: file and a value for prompt.file go together"),
+        ({"init": "text", "text": "a", "file": "b"}, "init is text, prompt.file is b"),
+    ],
+)
+def test_an_initial_prompt_and_its_source_go_together(
+    section: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        validate(Config, {"prompt": section})
+
+
+def test_settings_never_change() -> None:
+    config = validate(Config, {})
+    with pytest.raises(ValidationError, match="frozen"):
+        config.search.budget = 1
+
+
+# Other storeys add a section
+
+
+class Engine(Section):
+    actors: int = 1
+
+
+class Wider(Config):
+    engine: Engine = Engine()
+
+
+def test_an_added_section_is_validated_and_does_not_decide_results() -> None:
+    assert "did you mean engine.actors?" in refusal({"engine": {"actor": 2}}, Wider)
+    config = validate(Wider, {"engine": {"actors": 3}})
+    assert config.engine.actors == 3
+    assert config.identity() == validate(Config, {}).identity()
+
+
+# Identity
+
+
+def identity(**sections: Any) -> dict[str, Any]:
+    return tiny.config(Path("model"), Path("data"), **sections).identity()
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"run_dir": "elsewhere"},
+        {"search": {"budget": 4000}},
+        {"task": {"data": "moved"}},
+        {"model": {"name": "moved"}},
+    ],
+)
+def test_identity_ignores_places_and_the_budget(sections: dict[str, Any]) -> None:
+    assert identity(**sections) == identity()
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"search": {"loss": "hinge"}},
+        {"search": {"population": 5}},
+        {"search": {"sigma": 0.5}},
+        {"search": {"seed": 1}},
+        {"ensemble": {"clip_ratio": 0.2}},
+        {"ensemble": {"seed": 1}},
+        {"ensemble": {"mixer": "median"}},
+        {"prompt": {"length": 4}},
+        {"prompt": {"position": "front"}},
+        {"model": {"micro_batch": 16}},
+        {"model": {"dtype": "bfloat16"}},
+        {"task": {"template": "{text} {mask}"}},
+        {"task": {"max_tokens": 30}},
+    ],
+)
+def test_identity_changes_with_what_decides_results(sections: dict[str, Any]) -> None:
+    assert digest(identity(**sections)) != digest(identity())
+
+
+def test_a_digest_is_of_the_value_not_of_the_order_of_its_keys() -> None:
+    assert digest({"b": [1.5], "a": "é"}) == digest({"a": "é", "b": [1.5]})
+    assert digest({"a": "é"}) == hashlib.sha256('{"a":"é"}'.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("name", presets())
+def test_a_resolved_config_validates_again_to_the_same_tree(name: str) -> None:
+    tree = {
+        "task": {"name": name, "data": "somewhere"},
+        "search": {"seed": 5},
+        "prompt": {"seed": 2},
+        "run_dir": "runs/a",
+    }
+    config = resolve(validate(Config, tree), cuda=False)
+    dumped = config.model_dump(mode="json")
+    again = validate(Config, dumped)
+    assert again == config
+    assert again.model_dump(mode="json") == dumped
+    assert again.identity() == config.identity()

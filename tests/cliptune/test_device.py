@@ -1,0 +1,57 @@
+"""Resolving `auto`: from the hardware once, and never over the user's word."""
+
+from typing import Any
+
+import pytest
+
+from cliptune import device
+from cliptune.config import Config, ModelConfig, validate
+
+
+def resolved(cuda: bool, **model: Any) -> ModelConfig:
+    return device.resolve(validate(Config, {"model": model}), cuda=cuda).model
+
+
+@pytest.mark.parametrize("cuda", [False, True])
+def test_nothing_stays_on_auto(cuda: bool) -> None:
+    settings = resolved(cuda).model_dump(include={"device", "dtype", "micro_batch"})
+    assert "auto" not in settings.values()
+
+
+def test_a_gpu_means_cuda_bfloat16_and_a_larger_micro_batch() -> None:
+    model = resolved(cuda=True)
+    assert (model.device, model.dtype, model.micro_batch) == ("cuda", "bfloat16", 256)
+
+
+@pytest.mark.parametrize(("fast", "dtype"), [(True, "bfloat16"), (False, "float32")])
+def test_a_cpu_computes_in_bfloat16_only_where_it_is_fast(
+    fast: bool, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "cpu_multiplies_bfloat16", lambda: fast)
+    model = resolved(cuda=False)
+    assert (model.device, model.dtype, model.micro_batch) == ("cpu", dtype, 64)
+
+
+def test_what_the_user_chose_stays() -> None:
+    chosen = {"device": "cpu", "dtype": "float16", "micro_batch": 7}
+    assert resolved(cuda=True, **chosen).model_dump(include=set(chosen)) == chosen
+
+
+def test_a_cpu_chosen_beside_a_gpu_has_the_cpus_micro_batch() -> None:
+    assert resolved(cuda=True, device="cpu").micro_batch == 64
+
+
+def test_a_resolved_config_stays_as_it_is_on_other_hardware() -> None:
+    config = device.resolve(validate(Config, {}), cuda=False)
+    assert device.resolve(config, cuda=True) == config
+
+
+def test_nothing_but_the_model_changes_and_the_kind_of_config_stays() -> None:
+    class Wider(Config):
+        extra: int = 1
+
+    config = validate(Wider, {"extra": 2, "search": {"seed": 3}})
+    after = device.resolve(config, cuda=False)
+    assert isinstance(after, Wider)
+    assert after.model_dump(exclude={"model"}) == config.model_dump(exclude={"model"})
+    assert config.model.device == "auto"  # the given one is left alone

@@ -1,0 +1,90 @@
+"""Evaluation against numbers worked out by hand."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+
+from cliptune.evaluation import evaluate, validate
+from cliptune.journal import Validation
+from cliptune.subnetwork import FULL_NETWORK, ensemble
+
+LATENT = np.full(5, 2.0)
+
+
+class Oracle(tiny.PlainScorer):
+    """Scores of class 1, class 0 having 0; examples' labels are 0, 1, 0, 1, 0, 1."""
+
+    BARE = (-1, 1, 1, 1, -1, -1)  # four right
+    WHOLE = (-1, 1, -1, 1, -1, -1)  # five right
+    CRITICS = ((-1, 9, -1, 1, -1, 1), (-1, -1, -1, 1, -1, 1), (-1, -1, -1, 1, -1, 1))
+
+    def __init__(self, **sections: Any) -> None:
+        super().__init__(tiny.config(Path("model"), Path("data"), **sections))
+        self.calls: list[tuple[bool, str, tuple[Any, ...]]] = []
+
+    def class_scores(self, latents: Any, split: str, subnetworks: Any) -> Any:
+        self.calls.append((latents is None, split, tuple(subnetworks)))
+        scores = np.zeros((1, len(subnetworks), 6, 2), np.float32)
+        for n, network in enumerate(subnetworks):
+            whole = self.BARE if latents is None else self.WHOLE
+            critic = self.CRITICS[network.index]
+            scores[0, n, :, 1] = whole if network == FULL_NETWORK else critic
+        return scores
+
+
+def test_validation_is_accuracy_and_cross_entropy_of_the_full_network() -> None:
+    scorer = Oracle()
+    right, wrong = np.log(1 + np.exp(-1)), np.log(1 + np.exp(1))
+    found = validate(scorer, LATENT)
+    assert found.accuracy == 5 / 6
+    assert found.loss == pytest.approx((5 * right + wrong) / 6, rel=1e-12)
+    assert scorer.calls == [(False, "validation", (FULL_NETWORK,))]
+
+
+def test_validation_of_no_latent_is_without_a_soft_prompt() -> None:
+    scorer = Oracle()
+    assert validate(scorer, None).accuracy == 4 / 6
+    assert scorer.calls == [(True, "validation", (FULL_NETWORK,))]
+
+
+def test_values_are_plain_numbers_for_the_journal() -> None:
+    found = validate(Oracle(), LATENT)
+    assert isinstance(found, Validation)
+    assert type(found.accuracy) is type(found.loss) is float
+
+
+def test_the_table_has_every_split_for_the_three_ways_to_classify() -> None:
+    table = evaluate(Oracle(), LATENT, 0)
+    assert [row.name for row in table] == ["manual prompt", "tuned prompt", "thinned ensemble"]
+    splits = ("train", "validation", "test")
+    assert table[0].accuracy == dict.fromkeys(splits, 4 / 6)
+    assert table[1].accuracy == dict.fromkeys(splits, 5 / 6)
+    assert tuple(table[2].accuracy) == splits
+
+
+def test_the_ensemble_averages_probabilities_not_scores_nor_votes() -> None:
+    # On example 1, scores of 9, -1, -1 vote against the label 1, two to one; the probabilities
+    # 0.9999, 0.2689 and 0.2689 average to 0.51, for it.
+    assert evaluate(Oracle(), LATENT, 0)[2].accuracy["test"] == 1.0
+
+    # With a fourth critic of -1 they average to 0.45, and the scores still to 1.5.
+    class Outvoted(Oracle):
+        CRITICS = ((-1, 9, -1, 1, -1, 1), *[(-1, -1, -1, 1, -1, 1)] * 3)
+
+    scorer = Outvoted(ensemble={"subnetworks": 4})
+    assert evaluate(scorer, LATENT, 0)[2].accuracy["test"] == 5 / 6
+
+
+def test_without_clipping_there_is_no_ensemble() -> None:
+    table = evaluate(Oracle(ensemble={"mode": "none"}), LATENT, 0)
+    assert [row.name for row in table] == ["manual prompt", "tuned prompt"]
+
+
+def test_dynamic_clipping_takes_the_masks_of_the_prompts_generation() -> None:
+    scorer = Oracle(ensemble={"mode": "dynamic"})
+    evaluate(scorer, LATENT, 4)
+    asked = [networks for bare, _, networks in scorer.calls if not bare]
+    assert asked == [(FULL_NETWORK, *ensemble(scorer.config.ensemble, 4))] * 3

@@ -1,0 +1,255 @@
+"""The search: what is chosen, counted, written down and told, with plain and with real scorers."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import tiny
+import yaml
+from safetensors.numpy import load_file
+
+from cliptune.errors import RunError, ScorerError
+from cliptune.evaluation import evaluate
+from cliptune.local import LocalScorer
+from cliptune.loop import Observer, Progress, search
+from cliptune.rewards import MIXERS
+from cliptune.run import Result
+from cliptune.scorer import Scorer
+from cliptune.subnetwork import FULL_NETWORK
+from cliptune.task import load_task
+
+
+class Listener(Observer):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.phases: list[str] = []
+        self.progress: list[Progress] = []
+
+    def phase(self, message: str) -> None:
+        self.phases.append(message)
+
+    def generation(self, progress: Progress) -> None:
+        self.progress.append(progress)
+
+
+def plain(run_dir: Path, **sections: Any) -> tiny.PlainScorer:
+    """A scorer of 20 generations of 8 candidates, without a model."""
+    defaults = {"budget": 160, "population": 8}
+    sections["search"] = defaults | sections.get("search", {})
+    return tiny.PlainScorer(tiny.config(Path("model"), Path("data"), run_dir, **sections))
+
+
+def run(scorer: Scorer, observer: Observer | None = None) -> Result:
+    return search(scorer.config, scorer, observer)
+
+
+def journal(run_dir: Path) -> list[list[dict[str, Any]]]:
+    """Rows of a run's journal, by generation."""
+    files = sorted((run_dir / "journal").iterdir())
+    return [pa.ipc.open_file(file).read_all().to_pylist() for file in files]
+
+
+def test_a_scorer_without_torch_can_be_searched(tmp_path: Path) -> None:
+    listener = Listener()
+    scorer = plain(tmp_path / "run")
+    result = run(scorer, listener)
+    fitness = [progress.generation.fitness.max() for progress in listener.progress]
+    start = scorer.score(np.zeros((1, 5))).mean()
+    assert max(fitness[-3:]) > fitness[0]
+    assert scorer.score(result.latent[None]).mean() > start / 4  # less than half as far away
+
+
+def test_the_candidate_of_best_validated_accuracy_is_chosen_then_of_least_loss(
+    tmp_path: Path,
+) -> None:
+    result = run(plain(tmp_path / "run"))
+    validated = [
+        (row["validation"], -row["validation_loss"], row)
+        for rows in journal(result.run_dir)
+        for row in rows
+        if row["validation"] is not None
+    ]
+    best = max(validated, key=lambda v: v[:2])
+    assert len({accuracy for accuracy, *_ in validated}) > 1
+    assert sum(accuracy == best[0] for accuracy, *_ in validated) > 1  # the loss had to decide
+    chosen = best[2]
+    assert (result.generation, result.candidate) == (chosen["generation"], chosen["candidate"])
+    assert result.latent.tolist() == chosen["latent"]
+    assert result.validation.order == best[:2]
+
+
+def test_the_first_of_equals_is_chosen(tmp_path: Path) -> None:
+    class Indifferent(tiny.PlainScorer):
+        def class_scores(self, latents: Any, split: str, subnetworks: Any) -> Any:
+            return np.zeros_like(super().class_scores(latents, split, subnetworks))
+
+    assert run(Indifferent(plain(tmp_path / "run").config)).generation == 0
+
+
+@pytest.mark.parametrize("mixer", ["mean", "median", "min", "rank-mean", "weighted"])
+def test_the_journal_holds_what_was_asked_scored_and_mixed(mixer: str, tmp_path: Path) -> None:
+    weights = [1, 2, 3] if mixer == "weighted" else None
+    scorer = plain(tmp_path / "run", ensemble={"mixer": mixer, "weights": weights})
+    result = run(scorer)
+    for number, rows in enumerate(journal(result.run_dir)):
+        rewards = np.array([row["rewards"] for row in rows])
+        fitness = np.array([row["fitness"] for row in rows])
+        latents = np.array([row["latent"] for row in rows])
+        assert {row["generation"] for row in rows} == {number}
+        assert np.array_equal(rewards, scorer.score(latents))
+        assert np.array_equal(fitness, MIXERS[mixer](rewards, weights))
+        validated = [i for i, row in enumerate(rows) if row["validation"] is not None]
+        assert validated == [int(fitness.argmax())]
+
+
+def test_the_step_size_is_the_one_that_the_latents_were_drawn_with(tmp_path: Path) -> None:
+    rows = journal(run(plain(tmp_path / "run", search={"sigma": 0.7})).run_dir)
+    assert rows[0][0]["step_size"] == 0.7
+    assert rows[1][0]["step_size"] != 0.7
+
+
+@pytest.mark.parametrize(("budget", "generations"), [(8, 1), (24, 3), (31, 3)])
+def test_the_budget_counts_prompts_and_only_whole_generations(
+    budget: int, generations: int, tmp_path: Path
+) -> None:
+    listener = Listener()
+    result = run(plain(tmp_path / "run", search={"budget": budget}), listener)
+    assert len(journal(result.run_dir)) == generations
+    assert result.cost.prompts_scored == 8 * generations
+    assert [p.prompts_scored for p in listener.progress] == [
+        8 * (i + 1) for i in range(generations)
+    ]
+
+
+def test_forward_passes_are_counted_by_purpose(tmp_path: Path) -> None:
+    scorer = plain(tmp_path / "run", search={"budget": 24})
+    cost = run(scorer).cost
+    assert cost.search_passes == 24 * 3 * 6
+    assert cost.validation_passes == (3 + 1) * 6  # of each generation and without a prompt
+    assert cost.evaluation_passes == 3 * 6 * (1 + 4)  # bare, tuned and three critics
+    spent = cost.search_passes + cost.validation_passes + cost.evaluation_passes
+    assert spent == scorer.usage.forward_passes
+
+
+def test_without_clipping_one_network_is_counted(tmp_path: Path) -> None:
+    scorer = plain(tmp_path / "run", search={"budget": 24}, ensemble={"mode": "none"})
+    result = run(scorer)
+    assert result.cost.search_passes == 24 * 6
+    assert [row.name for row in result.table] == ["manual prompt", "tuned prompt"]
+
+
+def test_telemetry_has_a_file_a_generation(tmp_path: Path) -> None:
+    result = run(plain(tmp_path / "run", search={"budget": 24}))
+    files = sorted((result.run_dir / "telemetry").iterdir())
+    rows = [row for file in files for row in pa.ipc.open_file(file).read_all().to_pylist()]
+    assert [file.name for file in files] == ["000000.arrow", "000001.arrow", "000002.arrow"]
+    assert [row["generation"] for row in rows] == [0, 1, 2]
+    assert [row["forward_passes"] for row in rows] == [8 * 3 * 6 + 6] * 3
+    assert {row["workers"] for row in rows} == {1}
+
+
+def test_an_observer_sees_every_generation_and_the_best_so_far(tmp_path: Path) -> None:
+    listener = Listener()
+    result = run(plain(tmp_path / "run"), listener)
+    orders = [progress.generation.validation.order for progress in listener.progress]
+    assert [p.generation.number for p in listener.progress] == list(range(20))
+    assert {p.generations for p in listener.progress} == {20}
+    assert [p.best.validation.order for p in listener.progress] == [
+        max(orders[: i + 1]) for i in range(20)
+    ]
+    assert listener.progress[-1].best.number == result.generation
+    assert listener.phases == ["Evaluating the prompt on all splits"]
+
+
+def test_a_generation_is_written_down_before_it_is_told(tmp_path: Path) -> None:
+    class Checking(Observer):
+        seen = 0
+
+        def generation(self, progress: Progress) -> None:
+            self.seen += 1
+            assert len(journal(tmp_path / "run")) == self.seen
+            assert len(list((tmp_path / "run" / "telemetry").iterdir())) == self.seen
+
+    observer = Checking()
+    run(plain(tmp_path / "run", search={"budget": 24}), observer)
+    assert observer.seen == 3
+
+
+def test_progress_compares_with_the_manual_prompt(tmp_path: Path) -> None:
+    listener = Listener()
+    scorer = plain(tmp_path / "run", search={"budget": 8})
+    result = run(scorer, listener)
+    bare = scorer.class_scores(None, "validation", [FULL_NETWORK])[0, 0]
+    accuracy = (bare.argmax(axis=-1) == scorer.task["validation"].labels).mean()
+    assert listener.progress[0].manual.accuracy == accuracy
+    assert result.table[0].accuracy["validation"] == accuracy
+
+
+def test_random_search_runs_with_the_same_critics_and_selection(tmp_path: Path) -> None:
+    result = run(plain(tmp_path / "run", search={"method": "random", "sigma": 2.0}))
+    rows = journal(result.run_dir)
+    drawn = np.array([[row["latent"] for row in generation] for generation in rows])
+    assert drawn.shape == (20, 8, 5)
+    assert drawn.std() == pytest.approx(2.0, rel=0.1)
+    assert {row["step_size"] for generation in rows for row in generation} == {2.0}
+    best = max(row["validation"] or 0 for generation in rows for row in generation)
+    assert result.validation.accuracy == best
+
+
+def test_the_generation_is_passed_to_the_scorer(tmp_path: Path) -> None:
+    asked = []
+
+    class Noting(tiny.PlainScorer):
+        def score(self, latents: Any, generation: int = 0) -> Any:
+            asked.append(generation)
+            return super().score(latents, generation)
+
+    run(Noting(plain(tmp_path / "run", search={"budget": 24}).config))
+    assert asked == [0, 1, 2]
+
+
+def test_a_generation_that_fails_leaves_only_whole_ones_behind(tmp_path: Path) -> None:
+    class Failing(tiny.PlainScorer):
+        def score(self, latents: Any, generation: int = 0) -> Any:
+            if generation == 2:
+                raise ScorerError("The third generation fails.")
+            return super().score(latents, generation)
+
+    with pytest.raises(ScorerError, match="third generation"):
+        run(Failing(plain(tmp_path / "run").config))
+    assert len(journal(tmp_path / "run")) == 2
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_a_run_directory_in_use_is_refused_before_anything_is_scored(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    scorer = plain(tmp_path)
+    with pytest.raises(RunError, match="never overwritten"):
+        run(scorer)
+    assert scorer.usage.forward_passes == 0
+
+
+def test_a_model_is_searched_in_this_process_unless_a_scorer_is_given(
+    model_dir: Path, task_dir: Path, tmp_path: Path
+) -> None:
+    listener = Listener()
+    auto = {"dtype": "auto", "device": "auto", "micro_batch": "auto"}
+    given = tiny.config(model_dir, task_dir, tmp_path / "run", model=auto)
+    result = search(given, observer=listener)
+
+    tree = yaml.safe_load((result.run_dir / "config.yaml").read_text())
+    assert "auto" not in {tree["model"][name] for name in auto}
+    assert listener.phases[0] == f"Loading {model_dir}"
+
+    resolved = given.model_copy(update={"model": given.model.model_copy(update=tree["model"])})
+    again = LocalScorer(resolved, load_task(resolved.task))
+    saved = load_file(result.run_dir / "prompt.safetensors")["prompt"]
+    assert np.array_equal(saved, again.prompt(result.latent))
+    assert evaluate(again, result.latent, result.generation) == result.table
+    written = json.loads((result.run_dir / "result.json").read_text())
+    assert written["accuracy"] == {row.name: row.accuracy for row in result.table}
+    assert written["selected"]["latent"] == result.latent.tolist()

@@ -1,0 +1,157 @@
+"""The soft prompt P(z) = P0 + A z: its shapes, its scale and where P0 comes from."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cliptune.config import PromptConfig
+from cliptune.errors import ConfigError
+from cliptune.prompt import SoftPrompt, build_prompt, projection_std
+
+WIDTH = 16
+SPECIAL = {0, 1, 7}
+EMBEDDINGS = torch.randn(40, WIDTH, generator=torch.Generator().manual_seed(0)) * 0.3
+
+
+def build(sigma: float = 1.0, embeddings: Tensor = EMBEDDINGS, **settings: Any) -> SoftPrompt:
+    config = PromptConfig(**{"length": 5, "dimension": 8, **settings})
+    return build_prompt(
+        config, sigma, embeddings, SPECIAL, lambda t: [len(word) for word in t.split()]
+    )
+
+
+def matrix(prompt: SoftPrompt, dimension: int = 8) -> Tensor:
+    """A, `(length * width, d)`, seen from outside: what each unit latent adds."""
+    return (prompt(np.eye(dimension)) - prompt.initial).flatten(1).T
+
+
+def latents(candidates: int, dimension: int = 8, sigma: float = 1.0) -> np.ndarray[Any, Any]:
+    return sigma * np.random.default_rng(3).standard_normal((candidates, dimension))
+
+
+def test_a_prompt_for_every_candidate() -> None:
+    prompts = build()(latents(3))
+    assert prompts.shape == (3, 5, WIDTH)
+    assert prompts.dtype == torch.float32
+
+
+def test_a_zero_latent_gives_the_initial_prompt() -> None:
+    prompt = build()
+    assert torch.equal(prompt(np.zeros((1, 8)))[0], prompt.initial)
+
+
+def test_the_prompt_is_the_initial_one_plus_a_times_the_latent() -> None:
+    prompt, z = build(), latents(4)
+    expected = prompt.initial.flatten() + torch.tensor(z).float() @ matrix(prompt).T
+    torch.testing.assert_close(prompt(z).flatten(1), expected, rtol=0, atol=1e-5)
+
+
+def test_read_only_latents_are_taken() -> None:
+    z = latents(2)
+    z.setflags(write=False)
+    assert torch.equal(build()(z), build()(latents(2)))
+
+
+@pytest.mark.parametrize(("alpha", "sigma", "d"), [(1, 1, 50), (2, 1, 50), (1, 4, 50), (1, 1, 200)])
+def test_entries_of_a_follow_the_scale_formula(alpha: float, sigma: float, d: int) -> None:
+    expected = alpha * float(EMBEDDINGS.std()) / (math.sqrt(d) * sigma)
+    assert projection_std(EMBEDDINGS, d, alpha, sigma) == pytest.approx(expected, rel=1e-6)
+    found = matrix(build(sigma, length=100, dimension=d, scale=alpha), d)
+    assert float(found.std()) == pytest.approx(expected, rel=0.02)
+    assert abs(float(found.mean())) < 0.02 * expected
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1.0, 3.0])
+def test_sampled_prompts_spread_alpha_times_as_far_as_the_embeddings(sigma: float) -> None:
+    prompt = build(sigma, length=100, dimension=50, scale=2)
+    offsets = prompt(latents(50, 50, sigma)) - prompt.initial
+    assert float(offsets.std()) == pytest.approx(2 * float(EMBEDDINGS.std()), rel=0.05)
+
+
+def test_the_same_seed_gives_the_same_prompt_and_another_seed_another() -> None:
+    z = latents(2)
+    assert torch.equal(build(seed=4)(z), build(seed=4)(z))
+    assert not torch.allclose(matrix(build(seed=4)), matrix(build(seed=5)))
+    assert not torch.allclose(build(seed=4).initial, build(seed=5).initial)
+
+
+def test_a_does_not_depend_on_the_initialisation() -> None:
+    torch.testing.assert_close(matrix(build(init="zero")), matrix(build()), rtol=0, atol=1e-6)
+
+
+def test_half_precision_embeddings_still_give_float32_prompts() -> None:
+    prompt = build(embeddings=EMBEDDINGS.bfloat16())
+    assert prompt.initial.dtype == torch.float32
+    assert prompt(latents(1)).dtype == torch.float32
+
+
+def test_zero_starts_from_nothing() -> None:
+    assert not build(init="zero").initial.any()
+
+
+def test_vocabulary_draws_whole_embeddings_but_no_special_tokens() -> None:
+    initial = build(length=400).initial
+    drawn = (initial[:, None] == EMBEDDINGS).all(-1).nonzero()
+    assert drawn[:, 0].tolist() == list(range(400))  # every row is some token's embedding
+    assert set(drawn[:, 1].tolist()) == set(range(40)) - SPECIAL
+
+
+def test_text_is_repeated_up_to_the_length() -> None:
+    initial = build(init="text", text="a four to").initial
+    assert torch.equal(initial, EMBEDDINGS[[1, 4, 2, 1, 4]])
+
+
+def test_text_is_cut_to_the_length() -> None:
+    initial = build(init="text", text="a four to", length=2).initial
+    assert torch.equal(initial, EMBEDDINGS[[1, 4]])
+
+
+def test_a_text_without_tokens_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"prompt.text holds no token; found ' '"):
+        build(init="text", text=" ")
+
+
+def test_the_embeddings_are_copied_not_shared() -> None:
+    before = EMBEDDINGS.clone()
+    build(init="text", text="a").initial.add_(1)
+    assert torch.equal(EMBEDDINGS, before)
+
+
+def test_a_file_gives_the_initial_prompt_back(tmp_path: Path) -> None:
+    saved = build()(latents(1))[0]
+    save_file({"prompt": saved.contiguous()}, tmp_path / "p.safetensors")
+    assert torch.equal(build(init="file", file=tmp_path / "p.safetensors").initial, saved)
+
+
+def test_a_file_in_half_precision_is_widened(tmp_path: Path) -> None:
+    half = torch.ones(5, WIDTH, dtype=torch.float16)
+    save_file({"prompt": half}, tmp_path / "p.safetensors")
+    initial = build(init="file", file=tmp_path / "p.safetensors").initial
+    assert initial.dtype == torch.float32
+    assert torch.equal(initial, torch.ones(5, WIDTH))
+
+
+def test_a_file_of_another_shape_names_both_shapes(tmp_path: Path) -> None:
+    save_file({"prompt": torch.zeros(4, WIDTH)}, tmp_path / "p.safetensors")
+    message = r"shape \(length, width\) = \(5, 16\); found \(4, 16\)"
+    with pytest.raises(ConfigError, match=message):
+        build(init="file", file=tmp_path / "p.safetensors")
+
+
+def test_a_file_without_a_prompt_is_refused(tmp_path: Path) -> None:
+    save_file({"other": torch.zeros(5, WIDTH)}, tmp_path / "p.safetensors")
+    with pytest.raises(ConfigError, match=r"p.safetensors must hold `prompt` .*found None"):
+        build(init="file", file=tmp_path / "p.safetensors")
+
+
+def test_a_file_that_is_missing_or_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.safetensors").write_text("not a tensor")
+    for name in ("missing.safetensors", "text.safetensors"):
+        with pytest.raises(ConfigError, match=rf"prompt.file: .*{name} cannot be read"):
+            build(init="file", file=tmp_path / name)

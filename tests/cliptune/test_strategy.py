@@ -1,0 +1,211 @@
+"""Ask and tell: CMA-ES and random search propose the same from the same seed, come what may."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+from threadpoolctl import threadpool_limits
+
+from cliptune.errors import StrategyError
+from cliptune.strategy import CMAES, RandomSearch, Strategy, make_strategy
+from cliptune.types import Fitness, Latents
+
+Make = Callable[..., Strategy]
+BOTH = pytest.mark.parametrize("kind", [CMAES, RandomSearch])
+
+
+def quadratic(latents: Latents) -> Fitness:
+    """Best at (1, 1, ...), where it is 0."""
+    return np.asarray(-((latents - 1) ** 2).sum(axis=1))
+
+
+def proposals(
+    strategy: Strategy,
+    generations: int = 12,
+    between: Callable[[], Any] = lambda: None,
+    fitness: Callable[[Latents], Fitness] = quadratic,
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """All that a strategy asks for, `(generations, population, d)`."""
+    asked = []
+    for _ in range(generations):
+        between()
+        latents = strategy.ask()
+        asked.append(latents.copy())
+        between()
+        strategy.tell(latents, fitness(latents))
+    return np.stack(asked)
+
+
+@BOTH
+def test_proposals_have_a_row_a_candidate(kind: Make) -> None:
+    latents = kind(5, 4, 1.0, 0).ask()
+    assert latents.shape == (4, 5)
+    assert latents.dtype == np.float64
+
+
+@BOTH
+def test_the_first_proposals_are_drawn_around_zero_with_sigma(kind: Make) -> None:
+    strategy = kind(300, 40, 0.5, 0)
+    latents = strategy.ask()
+    assert strategy.step_size == 0.5
+    assert latents.std() == pytest.approx(0.5, rel=0.03)
+    assert abs(latents.mean()) < 0.02
+
+
+@BOTH
+def test_the_same_seed_proposes_the_same_and_another_seed_others(kind: Make) -> None:
+    first, again, other = (proposals(kind(5, 6, 1.0, seed)) for seed in (3, 3, 4))
+    assert np.array_equal(first, again)
+    assert not np.isin(first, other).any()
+
+
+@BOTH
+def test_draws_of_others_from_numpys_generator_change_no_proposal(kind: Make) -> None:
+    quiet = proposals(kind(5, 6, 1.0, 0))
+    disturbed = proposals(kind(5, 6, 1.0, 0), between=lambda: np.random.seed(1))
+    assert np.array_equal(quiet, disturbed)
+
+
+@BOTH
+def test_numpys_own_generator_is_left_as_it_was(kind: Make) -> None:
+    np.random.seed(5)
+    before = np.random.get_state()
+    proposals(kind(5, 6, 1.0, 0))
+    after = np.random.get_state()
+    assert all(np.array_equal(b, a) for b, a in zip(before, after, strict=True))
+
+
+def test_proposals_do_not_depend_on_the_threads_of_linear_algebra() -> None:
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            found.append(proposals(CMAES(150, 12, 1.0, 0), 40))
+    assert np.array_equal(*found)
+
+
+@BOTH
+def test_the_callers_threads_are_given_back(kind: Make) -> None:
+    from threadpoolctl import threadpool_info
+
+    with threadpool_limits(2, user_api="blas"):
+        before = threadpool_info()
+        proposals(kind(5, 6, 1.0, 0), 1)
+        assert threadpool_info() == before
+
+
+def test_cma_es_climbs_a_quadratic() -> None:
+    asked = proposals(CMAES(6, 10, 1.0, 0), 60)
+    assert quadratic(asked[0]).max() < -1
+    assert quadratic(asked[-1]).max() > -1e-3
+
+
+def test_cma_es_goes_where_fitness_is_higher() -> None:
+    up = proposals(CMAES(4, 8, 1.0, 0), 20, fitness=lambda z: z[:, 0])
+    down = proposals(CMAES(4, 8, 1.0, 0), 20, fitness=lambda z: -z[:, 0])
+    assert up[-1, :, 0].min() > 1
+    assert down[-1, :, 0].max() < -1
+
+
+def test_the_step_size_of_cma_es_shrinks_towards_the_best() -> None:
+    strategy = CMAES(4, 8, 1.0, 0)
+    proposals(strategy, 40)
+    assert 0 < strategy.step_size < 0.1
+
+
+@pytest.mark.parametrize(("dimension", "population"), [(1, 2), (1, 5), (3, 2)])
+def test_cma_es_takes_the_smallest_settings_that_are_allowed(
+    dimension: int, population: int
+) -> None:
+    asked = proposals(CMAES(dimension, population, 1.0, 0), 40)
+    assert asked.shape == (40, population, dimension)
+    assert np.isfinite(asked).all()
+
+
+def test_cma_es_survives_candidates_that_are_all_the_same() -> None:
+    asked = proposals(CMAES(4, 6, 1.0, 0), 100, fitness=lambda z: np.zeros(len(z)))
+    assert np.isfinite(asked).all()
+
+
+def test_random_search_draws_normal_latents_of_standard_deviation_sigma() -> None:
+    asked = proposals(RandomSearch(50, 20, 2.0, 0), 20)
+    assert asked.std() == pytest.approx(2.0, rel=0.02)
+    assert abs(asked.mean()) < 0.05
+    assert (np.abs(asked) < 4.0).mean() == pytest.approx(0.954, abs=0.01)  # within two sigma
+    assert len(np.unique(asked)) == asked.size  # no generation comes twice
+
+
+def test_random_search_learns_nothing() -> None:
+    blind = proposals(RandomSearch(5, 6, 1.0, 0), fitness=lambda z: np.zeros(len(z)))
+    assert np.array_equal(proposals(RandomSearch(5, 6, 1.0, 0)), blind)
+
+
+@BOTH
+def test_telling_before_asking_is_refused(kind: Make) -> None:
+    with pytest.raises(StrategyError, match=r"tell\(\) was called before ask\(\); ask"):
+        kind(5, 4, 1.0, 0).tell(np.zeros((4, 5)), np.zeros(4))
+
+
+@BOTH
+def test_telling_twice_is_refused(kind: Make) -> None:
+    strategy = kind(5, 4, 1.0, 0)
+    latents = strategy.ask()
+    strategy.tell(latents, quadratic(latents))
+    with pytest.raises(StrategyError, match=r"tell\(\) was called before ask\(\)"):
+        strategy.tell(latents, quadratic(latents))
+
+
+@BOTH
+def test_asking_twice_is_refused(kind: Make) -> None:
+    strategy = kind(5, 4, 1.0, 0)
+    strategy.ask()
+    with pytest.raises(StrategyError, match=r"ask\(\) was called twice; call tell\(\)"):
+        strategy.ask()
+
+
+@BOTH
+def test_latents_that_were_not_asked_for_are_refused(kind: Make) -> None:
+    strategy = kind(5, 4, 1.0, 0)
+    latents = strategy.ask()
+    latents[0, 0] += 1e-9  # in place: the strategy must hold a copy of its own
+    with pytest.raises(StrategyError, match=r"the very latents that ask\(\) returned"):
+        strategy.tell(latents, np.zeros(4))
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("fitness", "message"),
+    [
+        (np.zeros(3), r"shape \(4,\); found shape \(3,\)"),
+        (np.zeros((4, 2)), r"shape \(4,\); found shape \(4, 2\)"),
+        (np.array([0, np.nan, np.inf, 0]), "found shape .* with 2 not finite"),
+    ],
+)
+def test_fitness_must_be_one_finite_number_a_candidate(
+    kind: Make, fitness: Fitness, message: str
+) -> None:
+    strategy = kind(5, 4, 1.0, 0)
+    latents = strategy.ask()
+    with pytest.raises(StrategyError, match=message):
+        strategy.tell(latents, fitness)
+
+
+@BOTH
+def test_a_refused_telling_can_be_made_good(kind: Make) -> None:
+    strategy, other = kind(5, 4, 1.0, 0), kind(5, 4, 1.0, 0)
+    latents = strategy.ask()
+    with pytest.raises(StrategyError):
+        strategy.tell(latents, np.full(4, np.nan))
+    strategy.tell(latents, quadratic(latents))
+    assert np.array_equal(strategy.ask(), proposals(other, 2)[1])
+
+
+@pytest.mark.parametrize(("method", "kind"), [("cma-es", CMAES), ("random", RandomSearch)])
+def test_the_config_chooses_the_strategy(method: str, kind: type) -> None:
+    settings = {"method": method, "population": 7, "sigma": 0.25, "seed": 6}
+    config = tiny.config(Path("model"), Path("data"), search=settings)
+    strategy = make_strategy(config)
+    assert isinstance(strategy, kind)
+    assert np.array_equal(strategy.ask(), kind(5, 7, 0.25, 6).ask())

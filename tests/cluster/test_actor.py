@@ -1,0 +1,110 @@
+"""ScoringActor is a plain class: here it is used without Ray."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from scorer_contract import latents
+
+from cliptune.config import Config
+from cliptune.errors import ModelError
+from cliptune.local import LocalScorer
+from cliptune.scorer import Unit
+from cliptune.subnetwork import FULL_NETWORK, ensemble
+from cliptune.task import load_task
+from cluster.actor import ScoringActor
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """An actor sets its process's threads; here that process is the tests'."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def config(model_dir: Path, task_dir: Path) -> Config:
+    return tiny.config(model_dir, task_dir)
+
+
+@pytest.fixture
+def actor(config: Config) -> ScoringActor:
+    actor = ScoringActor(1)
+    actor.load(config, load_task(config.task))
+    return actor
+
+
+@pytest.fixture
+def local(config: Config, actor: ScoringActor) -> LocalScorer:
+    return LocalScorer(config, load_task(config.task))
+
+
+def test_loading_tells_the_process_id(config: Config) -> None:
+    assert ScoringActor(1).load(config, load_task(config.task)) == os.getpid()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_it_computes_on_the_threads_that_it_is_given(count: int) -> None:
+    ScoringActor(count)
+    assert torch.get_num_threads() == count
+
+
+def test_rewards_equal_a_local_scorers(
+    config: Config, actor: ScoringActor, local: LocalScorer
+) -> None:
+    units = [
+        Unit(network, "train", span, (0, 6), reduce=True)
+        for network in ensemble(config.ensemble, 0)
+        for span in ((0, 2), (2, 6))
+    ]
+    results, seconds = actor.run(units, latents())
+    expected = local.run(units, latents())
+    assert [result.tolist() for result in results] == [result.tolist() for result in expected]
+    assert seconds > 0
+
+
+def test_class_scores_equal_a_local_scorers(actor: ScoringActor, local: LocalScorer) -> None:
+    units = [Unit(FULL_NETWORK, split, (0, 1), (0, 6), reduce=False) for split in ("test", "train")]
+    for given in (None, latents(1)):
+        results, _ = actor.run(units, given)
+        for result, expected in zip(results, local.run(units, given), strict=True):
+            assert result.shape == (1, 6, 2)
+            assert np.array_equal(result, expected)
+
+
+def test_results_stand_in_the_order_of_the_units(config: Config, actor: ScoringActor) -> None:
+    units = [
+        Unit(network, "train", (i, i + 1), (0, 6), reduce=True)
+        for network in ensemble(config.ensemble, 0)
+        for i in range(3)
+    ]
+    forth, _ = actor.run(units, latents())
+    back, _ = actor.run(units[::-1], latents())
+    assert [result.tolist() for result in forth] == [result.tolist() for result in back[::-1]]
+    assert len({float(result[0]) for result in forth}) == len(units)
+
+
+def test_seconds_are_those_of_this_call_alone(config: Config, actor: ScoringActor) -> None:
+    unit = Unit(FULL_NETWORK, "train", (0, 1), (0, 6), reduce=True)
+    calls = [actor.run([unit], latents())[1] for _ in range(3)]
+    assert sum(calls) == pytest.approx(actor._scorer.usage.device_seconds)
+
+
+def test_no_units_take_no_results(actor: ScoringActor) -> None:
+    assert actor.run([], latents())[0] == []
+
+
+def test_prompt_and_facts_equal_a_local_scorers(actor: ScoringActor, local: LocalScorer) -> None:
+    assert np.array_equal(actor.prompt(latents()[0]), local.prompt(latents()[0]))
+    assert actor.facts() == local.facts()
+
+
+def test_a_model_that_is_not_there_is_an_error_of_ours(task_dir: Path, tmp_path: Path) -> None:
+    config = tiny.config(tmp_path / "nothing", task_dir)
+    with pytest.raises(ModelError, match="nothing"):
+        ScoringActor(1).load(config, load_task(config.task))

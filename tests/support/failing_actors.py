@@ -1,0 +1,87 @@
+"""Actors that go wrong in known places. Where they do so once, a file beside the run remembers it.
+
+Ray's workers import this module by name: tests/support must be on their PYTHONPATH.
+"""
+
+import itertools
+import os
+import signal
+import threading
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from numpy.typing import NDArray
+
+from cliptune.config import Config
+from cliptune.scorer import Unit
+from cliptune.task import Task
+from cliptune.types import Latents
+from cluster.actor import ScoringActor
+
+
+def die() -> NoReturn:
+    """As the kernel's out-of-memory killer does it: at once, with no word."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("unreachable")
+
+
+def first(config: Config) -> bool:
+    """True for one caller only, of all processes, by a file that only one can create."""
+    assert config.run_dir is not None
+    try:
+        config.run_dir.with_name("died").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+class DiesAmidAUnit(ScoringActor):
+    """One of them dies after the first micro-batch of its second unit, of two each."""
+
+    def load(self, config: Config, task: Task) -> int:
+        pid = super().load(config, task)
+        class_scores = self._scorer.model.class_scores
+        calls = itertools.count()
+
+        def deadly(*arguments: Any) -> Any:
+            if next(calls) == 3 and first(config):
+                die()
+            return class_scores(*arguments)
+
+        self._scorer.model.class_scores = deadly  # type: ignore[method-assign]
+        return pid
+
+
+class DiesOfOneUnit(ScoringActor):
+    """Whoever gets the first candidates on the first subnetwork dies."""
+
+    def run(
+        self, units: Sequence[Unit], latents: Latents | None
+    ) -> tuple[list[NDArray[Any]], float]:
+        if any(unit.subnetwork.index == 0 and unit.candidates[0] == 0 for unit in units):
+            die()
+        return super().run(units, latents)
+
+
+class DiesLoadingOnce(ScoringActor):
+    """One of them dies before the model is loaded."""
+
+    def load(self, config: Config, task: Task) -> int:
+        if first(config):
+            die()
+        return super().load(config, task)
+
+
+class DiesLoading(ScoringActor):
+    """None of them ever gets the model loaded."""
+
+    def load(self, config: Config, task: Task) -> int:
+        die()
+
+
+class NeverLoads(ScoringActor):
+    """Hangs in loading, as on a network file system that is gone."""
+
+    def load(self, config: Config, task: Task) -> int:
+        threading.Event().wait()
+        raise AssertionError("unreachable")
