@@ -115,6 +115,12 @@ class EnsembleConfig(Section):
     seed: Seed = Field(0, description="of the masks; search.seed unless given")
 
     @model_validator(mode="after")
+    def _sites_differ(self) -> Self:
+        if len(set(self.sites)) < len(self.sites):
+            raise ValueError(f"sites must differ from each other; found {', '.join(self.sites)}")
+        return self
+
+    @model_validator(mode="after")
     def _weights_fit(self) -> Self:
         if (self.mixer == "weighted") != (self.weights is not None):
             raise ValueError("mixer: weighted and ensemble.weights go together")
@@ -190,9 +196,13 @@ class Config(Section):
         return _share_seed(merged)
 
     def identity(self) -> dict[str, Any]:
-        """What decides the results: the tree without run_dir, budget and where the data lies."""
+        """What decides the results: the tree without run_dir, budget and where files lie.
+
+        The content of data, model and prompt file belongs to it; see RunDirectory.
+        """
         tree = Config.model_dump(self, mode="json", include=set(Config.model_fields))
         del tree["run_dir"], tree["search"]["budget"], tree["task"]["data"], tree["model"]["name"]
+        del tree["prompt"]["file"]
         return tree
 
 
@@ -226,7 +236,7 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 def _share_seed(tree: dict[str, Any]) -> dict[str, Any]:
     """Give search.seed to the prompt and the ensemble where they have no seed of their own."""
     search = tree.get("search", {})
-    if isinstance(search, Mapping) and "seed" in search:
+    if isinstance(search, Mapping) and isinstance(search.get("seed"), int) and search["seed"] >= 0:
         seeded = {section: {"seed": search["seed"]} for section in ("prompt", "ensemble")}
         return merge(seeded, tree)
     return tree
@@ -247,26 +257,46 @@ def validate(kind: type[C], tree: Mapping[str, Any]) -> C:
 
 
 def _sentence(kind: type[BaseModel], error: ValidationError) -> str:
-    lines = []
+    """One line a setting; what pydantic says of each alternative type is joined by "or"."""
+    lines: dict[str, str] = {}
     for problem in error.errors():
-        path = [str(part) for part in problem["loc"]]
+        path = _setting(kind, problem["loc"])
         where = ".".join(path) or "the configuration"
+        message = problem["msg"].removeprefix("Value error, ")
+        found = f", found {problem['input']!r}"
         if problem["type"] == "extra_forbidden":
-            lines.append(f"Unknown setting {where}{_nearest(kind, path)}.")
+            unknown = [str(part) for part in problem["loc"]]
+            where = ".".join(unknown)
+            lines[where] = f"Unknown setting {where}{_nearest(kind, unknown)}."
         elif problem["type"] == "missing" and where in ("task.template", "task.label_words"):
-            lines.append(
+            lines[where] = (
                 f"{where} is missing: task.name is not a preset ({', '.join(presets())}), so the "
                 "template and the label words must be given."
             )
-        else:
-            found = (
-                ""
-                if problem["type"] in ("missing", "value_error")
-                else f", found {problem['input']!r}"
-            )
-            message = problem["msg"].removeprefix("Value error, ")
-            lines.append(f"{where}: {message}{found}.")
-    return "\n".join(dict.fromkeys(lines))
+        elif problem["type"] in ("missing", "value_error"):
+            lines.setdefault(where, f"{where}: {message}.")
+        elif where not in lines:
+            lines[where] = f"{where}: {message}{found}."
+        elif _alternative(problem["loc"], path):
+            lines[where] = lines[where].removesuffix(f"{found}.") + f" or {message}{found}."
+    return "\n".join(lines.values())
+
+
+def _setting(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The part of a location that names a setting, without list items and alternative types."""
+    path: list[str] = []
+    section: Any = kind
+    for part in location:
+        field = getattr(section, "model_fields", {}).get(part)
+        if field is None:
+            break
+        path.append(str(part))
+        section = field.annotation
+    return path
+
+
+def _alternative(location: tuple[int | str, ...], path: list[str]) -> bool:
+    return len(location) > len(path) and isinstance(location[len(path)], str)
 
 
 def _nearest(kind: type[BaseModel], path: list[str]) -> str:

@@ -79,28 +79,36 @@ class ArrowJournal:
         self._folder = folder
         self._previous = origin
         self._origin = origin
+        self._next = 0
 
     def append(self, generation: Generation) -> None:
+        path = self._path(generation.number)
+        if generation.number != self._next or path.exists():
+            raise RunError(
+                f"A journal is only appended to: generation {self._next} comes next, "
+                f"found {generation.number} for {path}."
+            )
         table = _to_table(generation)
         content = to_bytes(table, {PREVIOUS: self._previous.encode()})
-        write_durably(self._path(generation.number), content)
+        write_durably(path, content)
         self._previous = hashlib.sha256(content).hexdigest()
+        self._next += 1
 
     def read(self) -> Iterator[Generation]:
-        previous = self._origin
+        self._previous, self._next = self._origin, 0
         for number in range(len(list(self._folder.glob("*.arrow")))):
             path = self._path(number)
             content = _read_bytes(path)
             table = _open(path, content)
-            if (found := table.schema.metadata.get(PREVIOUS, b"").decode()) != previous:
+            named = table.schema.metadata.get(PREVIOUS, b"").decode(errors="replace")
+            if named != self._previous:
                 raise RunError(
                     f"{path} does not follow the file before it: expected SHA-256 "
-                    f"{previous[:12]}..., it names {found[:12]}.... The journal was changed or is "
-                    "another search's."
+                    f"{self._previous[:12]}..., it names {named[:12]}.... The journal was changed "
+                    "or is another search's."
                 )
-            previous = hashlib.sha256(content).hexdigest()
+            self._previous, self._next = hashlib.sha256(content).hexdigest(), number + 1
             yield _from_table(table)
-        self._previous = previous
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:06d}.arrow"
@@ -176,9 +184,13 @@ def _read_bytes(path: Path) -> bytes:
 def _open(path: Path, content: bytes) -> pa.Table:
     try:
         table = pa.ipc.open_file(pa.BufferReader(content)).read_all()
-    except (pa.ArrowInvalid, OSError) as error:
+        table.validate(full=True)
+        whole = table.schema.equals(SCHEMA) and table["validation"].null_count == len(table) - 1
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise RunError(f"{path} is damaged: {error}.") from error
-    if (version := table.schema.metadata.get(VERSION)) != str(SCHEMA_VERSION).encode():
+    if not whole:
+        raise RunError(f"{path} is not a generation of a journal, or damaged.")
+    if (version := (table.schema.metadata or {}).get(VERSION)) != str(SCHEMA_VERSION).encode():
         raise RunError(
             f"{path} has journal schema version {version!r}; this cliptune reads {SCHEMA_VERSION}."
         )

@@ -8,7 +8,7 @@ from cliptune.errors import StrategyError
 from cliptune.evaluation import evaluate, validate
 from cliptune.journal import Generation, Validation
 from cliptune.rewards import MIXERS
-from cliptune.run import Cost, Result, RunDirectory, Telemetry
+from cliptune.run import Cost, Result, RunDirectory, Telemetry, choose_run_dir
 from cliptune.scorer import Scorer
 from cliptune.strategy import Strategy, make_strategy
 from cliptune.task import load_task
@@ -122,6 +122,7 @@ def _local_scorer(config: Config, observer: Observer) -> Scorer:
     from cliptune.local import LocalScorer
 
     task = load_task(config.task)
+    config = config.model_copy(update={"run_dir": choose_run_dir(config)})
     observer.phase(f"Loading {config.model.name}")
     return LocalScorer(config, task)
 

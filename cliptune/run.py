@@ -8,6 +8,7 @@ prompt.safetensors  `prompt`, (length, width) float32
 prompt.json         what the prompt belongs to
 """
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -87,6 +88,7 @@ class RunDirectory:
             "config": config.identity(),
             "model": facts.sha256,
             "data": task.digest(),
+            "prompt_file": _file_digest(config.prompt.file),
         }
         try:
             for name in ("journal", "telemetry"):
@@ -131,6 +133,10 @@ class RunDirectory:
     def _write_json(self, name: str, value: Any) -> None:
         text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
         write_durably(self.path / name, text.encode())
+
+
+def _file_digest(path: Path | None) -> str | None:
+    return None if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def result_json(result: Result) -> dict[str, Any]:

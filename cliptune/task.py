@@ -36,15 +36,17 @@ class Template:
 
     def __post_init__(self) -> None:
         try:
-            fields = [name for _, name, _, _ in Formatter().parse(self.source) if name is not None]
+            parsed = [part for part in Formatter().parse(self.source) if part[1] is not None]
         except ValueError as error:
             raise TaskError(
                 f"task.template cannot be read: {error}; found {self.source!r}."
             ) from None
-        if unknown := [name for name in fields if name not in FIELDS]:
+        fields = [str(name) for _, name, _, _ in parsed]
+        decorated = [name for _, name, form, conversion in parsed if form or conversion]
+        if unknown := [name for name in fields if name not in FIELDS] + decorated:
             raise TaskError(
-                f"task.template knows {{text}}, {{text_pair}} and {{mask}}; "
-                f"found {{{unknown[0]}}} in {self.source!r}."
+                "task.template knows {text}, {text_pair} and {mask}, just as they are; "
+                f"found another field, {unknown[0]!r}, in {self.source!r}."
             )
         if fields.count("text") != 1 or max(map(fields.count, FIELDS)) > 1:
             raise TaskError(
@@ -54,11 +56,16 @@ class Template:
 
     @property
     def has_mask(self) -> bool:
-        return "{mask}" in self.source
+        return "mask" in self.fields
 
     @property
     def has_pair(self) -> bool:
-        return "{text_pair}" in self.source
+        return "text_pair" in self.fields
+
+    @property
+    def fields(self) -> set[str]:
+        """Names of what the template has places for."""
+        return {name for _, name, _, _ in Formatter().parse(self.source) if name is not None}
 
     def render(self, text: str, pair: str | None, mask: str) -> Rendered:
         """Fill the template, and remember where its parts came to lie."""

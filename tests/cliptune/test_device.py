@@ -18,7 +18,10 @@ def test_nothing_stays_on_auto(cuda: bool) -> None:
     assert "auto" not in settings.values()
 
 
-def test_a_gpu_means_cuda_bfloat16_and_a_larger_micro_batch() -> None:
+def test_a_gpu_means_cuda_bfloat16_and_a_larger_micro_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(device, "cpu_multiplies_bfloat16", lambda: False)
     model = resolved(cuda=True)
     assert (model.device, model.dtype, model.micro_batch) == ("cuda", "bfloat16", 256)
 

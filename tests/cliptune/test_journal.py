@@ -3,7 +3,6 @@
 import hashlib
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -190,12 +189,18 @@ def test_another_schema_version_is_refused(metadata: dict[bytes, bytes], tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("better", "worse"),
-    [((0.9, 5.0), (0.8, 0.1)), ((0.8, 0.1), (0.8, 0.2))],
-    ids=["accuracy first", "then the loss"],
+    ("selection", "better", "worse"),
+    [
+        ("accuracy", (0.9, 5.0), (0.8, 0.1)),
+        ("accuracy", (0.8, 0.1), (0.8, 0.2)),
+        ("loss", (0.8, 0.1), (0.9, 5.0)),
+        ("loss", (0.9, 0.1), (0.8, 0.1)),
+    ],
 )
-def test_validations_sort_by_accuracy_then_by_loss(better: Any, worse: Any) -> None:
-    assert Validation(*better).order > Validation(*worse).order
+def test_validations_sort_by_the_selection_and_then_by_the_other_measure(
+    selection: str, better: tuple[float, float], worse: tuple[float, float]
+) -> None:
+    assert Validation(*better).order(selection) > Validation(*worse).order(selection)
 
 
 def test_a_file_that_cannot_be_written_says_what_is_safe(tmp_path: Path) -> None:
@@ -207,3 +212,11 @@ def test_writing_replaces_a_file_as_a_whole(tmp_path: Path) -> None:
     write_durably(tmp_path / "file", b"a long first content")
     write_durably(tmp_path / "file", b"short")
     assert [(f.name, f.read_bytes()) for f in tmp_path.iterdir()] == [("file", b"short")]
+
+
+def test_a_generation_is_never_written_twice_or_out_of_turn(tmp_path: Path) -> None:
+    journal = ArrowJournal(tmp_path, ORIGIN)
+    journal.append(generation(0))
+    for number in (0, 2):
+        with pytest.raises(RunError, match=f"generation 1 comes next, found {number}"):
+            journal.append(generation(number))

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 
 from cliptune.errors import RunError, ScorerError
 from cliptune.evaluation import evaluate
+from cliptune.journal import Validation
 from cliptune.local import LocalScorer
 from cliptune.loop import Observer, Progress, search
 from cliptune.rewards import MIXERS
@@ -63,23 +64,44 @@ def test_a_scorer_without_torch_can_be_searched(tmp_path: Path) -> None:
     assert scorer.score(result.latent[None]).mean() > start / 4  # less than half as far away
 
 
-def test_the_candidate_of_best_validated_accuracy_is_chosen_then_of_least_loss(
-    tmp_path: Path,
+@pytest.mark.parametrize("selection", ["loss", "accuracy"])
+def test_the_result_is_the_best_validated_candidate_of_the_journal(
+    selection: str, tmp_path: Path
 ) -> None:
-    result = run(plain(tmp_path / "run"))
-    validated = [
-        (row["validation"], -row["validation_loss"], row)
+    result = run(plain(tmp_path / "run", search={"selection": selection}))
+    validated = {
+        Validation(row["validation"], row["validation_loss"]): row
         for rows in journal(result.run_dir)
         for row in rows
         if row["validation"] is not None
+    }
+    assert len(validated) == 20
+    best = max(validated, key=lambda validation: validation.order(selection))
+    assert result.validation == best
+    assert result.generation == validated[best]["generation"]
+    assert result.candidate == validated[best]["candidate"]
+    assert result.latent.tolist() == validated[best]["latent"]
+
+
+@pytest.mark.parametrize(("selection", "chosen"), [("accuracy", 1), ("loss", 2)])
+def test_selection_decides_what_the_best_is(selection: str, chosen: int, tmp_path: Path) -> None:
+    leads = [  # of the right class over the wrong one: without a prompt, then by generation
+        [0.0] * 6,
+        [0.1, 0.1, 0.1, 0.1, 0.1, -0.1],
+        [0.5, 0.5, 0.5, 0.5, 0.5, -0.1],  # as accurate as the one before, at less loss
+        [9.0, 9.0, 9.0, 9.0, -0.1, -0.1],  # of least loss
+        [0.4, 0.4, 0.4, 0.4, 0.4, -0.1],
     ]
-    best = max(validated, key=lambda v: v[:2])
-    assert len({accuracy for accuracy, *_ in validated}) > 1
-    assert sum(accuracy == best[0] for accuracy, *_ in validated) > 1  # the loss had to decide
-    chosen = best[2]
-    assert (result.generation, result.candidate) == (chosen["generation"], chosen["candidate"])
-    assert result.latent.tolist() == chosen["latent"]
-    assert result.validation.order == best[:2]
+
+    class Scripted(tiny.PlainScorer):
+        def class_scores(self, latents: Any, split: str, subnetworks: Any) -> Any:
+            scores = super().class_scores(latents, split, subnetworks)
+            if split == "validation" and leads:
+                scores[..., np.arange(6), self.task[split].labels] = leads.pop(0)
+            return scores
+
+    settings = {"budget": 32, "selection": selection}
+    assert run(Scripted(plain(tmp_path / "run", search=settings).config)).generation == chosen
 
 
 def test_the_first_of_equals_is_chosen(tmp_path: Path) -> None:
@@ -155,12 +177,12 @@ def test_telemetry_has_a_file_a_generation(tmp_path: Path) -> None:
 def test_an_observer_sees_every_generation_and_the_best_so_far(tmp_path: Path) -> None:
     listener = Listener()
     result = run(plain(tmp_path / "run"), listener)
-    orders = [progress.generation.validation.order for progress in listener.progress]
+    losses = [progress.generation.validation.loss for progress in listener.progress]
     assert [p.generation.number for p in listener.progress] == list(range(20))
     assert {p.generations for p in listener.progress} == {20}
-    assert [p.best.validation.order for p in listener.progress] == [
-        max(orders[: i + 1]) for i in range(20)
-    ]
+    best = [progress.best.validation.loss for progress in listener.progress]
+    assert best == [min(losses[: i + 1]) for i in range(20)]
+    assert best != losses
     assert listener.progress[-1].best.number == result.generation
     assert listener.phases == ["Evaluating the prompt on all splits"]
 
@@ -196,8 +218,8 @@ def test_random_search_runs_with_the_same_critics_and_selection(tmp_path: Path) 
     assert drawn.shape == (20, 8, 5)
     assert drawn.std() == pytest.approx(2.0, rel=0.1)
     assert {row["step_size"] for generation in rows for row in generation} == {2.0}
-    best = max(row["validation"] or 0 for generation in rows for row in generation)
-    assert result.validation.accuracy == best
+    losses = [row["validation_loss"] for generation in rows for row in generation]
+    assert result.validation.loss == min(loss for loss in losses if loss is not None)
 
 
 def test_the_generation_is_passed_to_the_scorer(tmp_path: Path) -> None:

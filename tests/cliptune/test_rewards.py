@@ -50,7 +50,9 @@ def test_a_better_score_of_the_right_class_never_lowers_the_reward(name: str) ->
     assert reward(better, LABELS, 2.0).sum() > reward(SCORES, LABELS, 2.0).sum()
 
 
-REWARDS = np.array([[1.0, 9.0, 2.0], [3.0, 3.0, 3.0], [2.0, 0.0, 10.0]])  # (population, subnetworks)
+REWARDS = np.array(
+    [[1.0, 9.0, 2.0], [3.0, 3.0, 3.0], [2.0, 0.0, 10.0]]
+)  # (population, subnetworks)
 
 
 @pytest.mark.parametrize(

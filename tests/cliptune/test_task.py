@@ -57,8 +57,13 @@ def large(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("{text} {label}", r"knows \{text\}, \{text_pair\} and \{mask\}; found \{label\}"),
-        ("{text} {}", r"found \{\} in"),
+        (
+            "{text} {label}",
+            r"knows \{text\}, \{text_pair\} and \{mask\}.*found another field, 'label'",
+        ),
+        ("{text} {}", r"found another field, '', in"),
+        ("{text} {mask!r}", "just as they are; found another field, 'mask'"),
+        ("{text} {mask:>9}", "just as they are; found another field, 'mask'"),
         ("{mask} news", r"must hold \{text\} once"),
         ("{text_pair} {mask}", r"must hold \{text\} once"),
         ("{text} {text}", r"must hold \{text\} once"),
@@ -139,6 +144,7 @@ def test_the_folders_own_test_set_comes_first(folder: Path) -> None:
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_what_is_learnt_from_is_never_taken_from_one_folder_up(folder: Path, split: str) -> None:
     (folder / f"{split}.jsonl").rename(folder.parent / f"{split}.jsonl")
+    write(folder.parent / "test.jsonl", rows(4))
     with pytest.raises(TaskError, match=rf"No {split}.jsonl .*looked for .*Set task.data"):
         load(folder)
 

@@ -77,7 +77,9 @@ def test_sites_and_blocks_have_masks_of_their_own() -> None:
 
 
 def test_a_mask_does_not_depend_on_its_length() -> None:
-    assert np.array_equal(keep_mask(SPEC, "embedding/0", 50), keep_mask(SPEC, "embedding/0", 90)[:50])
+    assert np.array_equal(
+        keep_mask(SPEC, "embedding/0", 50), keep_mask(SPEC, "embedding/0", 90)[:50]
+    )
 
 
 @pytest.mark.parametrize("ratio", [0.1, 0.5, 0.9])

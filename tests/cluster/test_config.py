@@ -51,7 +51,10 @@ def test_what_is_written_down_can_be_read_again() -> None:
 
 @pytest.mark.parametrize("gpus", [0, 0.25, 1, 2])
 def test_gpus_are_none_a_fraction_or_several(gpus: float) -> None:
-    assert validate(ClusterSearch, {"cluster": {"gpus_per_actor": gpus}}).cluster.gpus_per_actor == gpus
+    assert (
+        validate(ClusterSearch, {"cluster": {"gpus_per_actor": gpus}}).cluster.gpus_per_actor
+        == gpus
+    )
 
 
 def test_more_than_one_gpu_must_be_a_whole_number() -> None:

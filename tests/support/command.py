@@ -14,7 +14,7 @@ def environment(**more: str) -> dict[str, str]:
 
 def cliptune(*words: str, folder: Path, **more: str) -> subprocess.CompletedProcess[str]:
     """Run the command to its end in a folder, with more environment."""
-    return subprocess.run(  # noqa: S603 - our own command
+    return subprocess.run(
         [SCRIPT, *words],
         cwd=folder,
         env=environment(**more),
