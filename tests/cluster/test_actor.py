@@ -104,7 +104,10 @@ def test_prompt_and_facts_equal_a_local_scorers(actor: ScoringActor, local: Loca
     assert actor.facts() == local.facts()
 
 
-def test_a_model_that_is_not_there_is_an_error_of_ours(task_dir: Path, tmp_path: Path) -> None:
-    config = tiny.config(tmp_path / "nothing", task_dir)
+@pytest.mark.parametrize("readout", ["auto", "masked-lm", "encoder"])
+def test_a_model_that_is_not_there_is_an_error_of_ours(
+    readout: str, task_dir: Path, tmp_path: Path
+) -> None:
+    config = tiny.config(tmp_path / "nothing", task_dir, model={"readout": readout})
     with pytest.raises(ModelError, match="nothing"):
         ScoringActor(1).load(config, load_task(config.task))

@@ -28,6 +28,9 @@ from cluster.config import ClusterSearch
 from cluster.pool import ActorPool
 from cluster.session import fit, nodes
 
+# Ray's waiting swallows what a signal's handler raises: only a thread can end a test that hangs.
+pytestmark = pytest.mark.timeout(200, method="thread")
+
 
 @pytest.fixture(scope="module", autouse=True)
 def one_ray(home: Path) -> Iterator[None]:
@@ -49,7 +52,8 @@ def one_ray(home: Path) -> Iterator[None]:
 
 
 def fitted(config: Config, actors: int, **cluster: Any) -> ClusterSearch:
-    tree = {**config.model_dump(mode="json"), "cluster": {"actors": actors, **cluster}}
+    cluster = {"actors": actors, "start_timeout": 100, **cluster}
+    tree = {**config.model_dump(mode="json"), "cluster": cluster}
     return fit(validate(ClusterSearch, tree), nodes())
 
 
@@ -179,7 +183,7 @@ def test_a_unit_that_kills_every_actor_ends_the_search_with_the_setting_that_say
     model_dir: Path, task_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cluster.pool.ScoringActor", failing_actors.DiesOfOneUnit)
-    with make_pool(tiny.config(model_dir, task_dir), 2, failures=2) as pool:
+    with make_pool(tiny.config(model_dir, task_dir), 1, failures=2) as pool:
         with pytest.raises(ScorerError, match=r"2 actors died .*cluster\.failures"):
             pool.score(latents())
         assert pool.usage.retries == 2
@@ -190,10 +194,10 @@ def test_an_actor_that_dies_while_loading_is_replaced(
 ) -> None:
     config = tiny.config(model_dir, task_dir, tmp_path / "run")
     monkeypatch.setattr("cluster.pool.ScoringActor", failing_actors.DiesLoadingOnce)
-    with make_pool(config, 2) as pool:
+    with make_pool(config, 1) as pool:
         assert (tmp_path / "died").exists()
-        assert pool.workers == 2
-        assert all(alive(pid) for pid in pool.pids)
+        assert pool.workers == 1
+        assert alive(pool.pids[0])
 
 
 def test_actors_that_all_die_while_loading_end_the_search(
@@ -212,11 +216,10 @@ def test_actors_that_are_not_ready_in_time_end_the_search_with_the_setting_that_
         make_pool(tiny.config(model_dir, task_dir), 1, start_timeout=1)
 
 
-@pytest.mark.parametrize("readout", ["auto", "masked-lm"])
 def test_a_model_that_cannot_be_loaded_is_said_in_one_sentence(
-    readout: str, task_dir: Path, tmp_path: Path
+    task_dir: Path, tmp_path: Path
 ) -> None:
-    config = tiny.config(tmp_path / "nothing", task_dir, model={"readout": readout})
+    config = tiny.config(tmp_path / "nothing", task_dir)
     with pytest.raises(ModelError) as caught:
         make_pool(config, 1)
     message = str(caught.value)
@@ -230,15 +233,14 @@ def test_a_model_that_cannot_be_loaded_is_said_in_one_sentence(
 def test_closing_ends_the_actors_processes_even_after_an_error(
     model_dir: Path, task_dir: Path
 ) -> None:
-    pids: list[int] = []
     with (
         pytest.raises(ZeroDivisionError),
-        make_pool(tiny.config(model_dir, task_dir), 2) as pool,
+        make_pool(tiny.config(model_dir, task_dir), 1) as pool,
     ):
-        pids += pool.pids
+        pids = pool.pids
         assert all(alive(pid) for pid in pids)
         _ = 1 // 0
-    assert len(pids) == 2
+    assert len(pids) == 1
     assert eventually(lambda: not any(alive(pid) for pid in pids))
     assert pool.workers == 0
     pool.close()  # once more does no harm

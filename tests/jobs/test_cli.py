@@ -1,0 +1,256 @@
+"""The installed command, from outside: what it prints, leaves behind and exits with."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import yaml
+from command import SCRIPT, cliptune, environment
+from processes import eventually, with_environment
+from scorer_contract import journal_bytes
+
+import cliptune as package
+from cliptune.evaluation import ENSEMBLE, MANUAL, TUNED
+
+
+@pytest.fixture(scope="module")
+def folder(model_dir: Path, task_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the user stands: a folder with the config of a search that takes no time."""
+    folder = tmp_path_factory.mktemp("user")
+    tree = tiny.tree(model_dir, task_dir)
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(folder: Path) -> subprocess.CompletedProcess[str]:
+    """A search from its start to the table."""
+    return cliptune("search", "tiny.yaml", folder=folder)
+
+
+@pytest.fixture(scope="module")
+def run_dir(folder: Path, finished: subprocess.CompletedProcess[str]) -> Path:
+    (run,) = (folder / "runs").iterdir()
+    return run
+
+
+def test_help_says_what_there_is(tmp_path: Path) -> None:
+    done = cliptune("--help", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Clip-Tuning" in done.stdout
+    assert "search" in done.stdout
+
+
+def test_help_of_search_shows_how_settings_are_given(tmp_path: Path) -> None:
+    done = cliptune("search", "--help", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    for word in ("CONFIG.yaml", "key=value", "--json", "--quiet"):
+        assert word in done.stdout
+
+
+def test_version_is_the_packages(tmp_path: Path) -> None:
+    done = cliptune("--version", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"cliptune {package.__version__}\n")
+
+
+def test_a_search_succeeds(finished: subprocess.CompletedProcess[str]) -> None:
+    assert finished.returncode == 0
+    assert "Traceback" not in finished.stderr
+
+
+def test_a_search_says_where_it_stands_and_ends_with_the_table(
+    finished: subprocess.CompletedProcess[str], run_dir: Path, folder: Path
+) -> None:
+    text = finished.stdout
+    for number in (1, 2, 3):
+        assert f"generation {number}/3  " in text
+    names = re.findall(r"^│ (\S.*?) +│", text, flags=re.MULTILINE)
+    assert names == [MANUAL, TUNED, ENSEMBLE]
+    assert text.splitlines()[-1] == f"written to {run_dir.relative_to(folder)}"
+
+
+def test_the_run_directory_is_complete(run_dir: Path) -> None:
+    assert re.fullmatch(r"tiny-\d{8}-\d{6}", run_dir.name)
+    found = {str(path.relative_to(run_dir)) for path in run_dir.rglob("*") if path.is_file()}
+    assert found == {
+        "config.yaml",
+        "result.json",
+        "prompt.safetensors",
+        "prompt.json",
+        *(f"{part}/00000{i}.arrow" for part in ("journal", "telemetry") for i in range(3)),
+    }
+
+
+def valid_json(line: str) -> dict[str, Any]:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    value = json.loads(line, parse_constant=refuse)
+    assert isinstance(value, dict)
+    return value
+
+
+def test_json_is_all_of_the_output_and_the_written_config_repeats_the_search(
+    folder: Path, run_dir: Path
+) -> None:
+    config = str(run_dir / "config.yaml")
+    done = cliptune("search", config, "run_dir=again", "--json", folder=folder)
+    assert done.returncode == 0
+    *generations, result = map(valid_json, done.stdout.splitlines())
+    assert [one["generation"] for one in generations] == [0, 1, 2]
+    assert all(one["workers"] == 2 for one in generations)
+    assert result == json.loads((folder / "again" / "result.json").read_text(encoding="utf-8"))
+    assert journal_bytes(folder / "again") == journal_bytes(run_dir)
+
+
+def test_quiet_prints_the_result_alone_and_actors_do_not_change_it(
+    folder: Path, run_dir: Path
+) -> None:
+    words = ("tiny.yaml", "run_dir=quiet", "cluster.actors=1")
+    done = cliptune("search", *words, "--quiet", folder=folder)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[0].strip() == "accuracy"
+    assert "generation 1/3" not in done.stdout
+    assert done.stdout.splitlines()[-1] == "written to quiet"
+    assert journal_bytes(folder / "quiet") == journal_bytes(run_dir)
+
+
+BROKEN = {"broken.yaml": "search: [1, 2", "list.yaml": "- 1"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["search.sede=1"], "Unknown setting search.sede (did you mean search.seed?)."),
+        (["nothing.yaml"], "nothing.yaml cannot be read: No such file or directory."),
+        (["broken.yaml"], "broken.yaml is not YAML: "),
+        (["list.yaml"], "list.yaml must hold sections such as task: and search:; found [1]."),
+        (["a.yaml", "b.yaml"], "One CONFIG.yaml at most"),
+        (["tiny.yaml", "search.budget=1"], "search: budget must hold at least one generation"),
+        (["tiny.yaml", "task.data=nowhere"], "No train.jsonl for the task: looked for nowhere/"),
+        (["tiny.yaml", "task.k=1000"], "task.k asks for 1000 examples a class, but train has 3"),
+        (["tiny.yaml", "run_dir=full"], "run_dir full is not empty."),
+    ],
+)
+def test_a_mistake_is_one_message_on_standard_error(
+    words: list[str], message: str, folder: Path
+) -> None:
+    for name, text in BROKEN.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    (folder / "full").mkdir(exist_ok=True)
+    (folder / "full" / "config.yaml").touch()
+    done = cliptune("search", *words, "--quiet", folder=folder)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith(f"cliptune: {message}")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_run_directory_with_too_long_a_name_is_a_mistake_like_others(folder: Path) -> None:
+    done = cliptune("search", "tiny.yaml", f"run_dir={'long' * 100}", "--quiet", folder=folder)
+    assert done.returncode == 2
+    assert done.stderr.startswith("cliptune: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_an_option_that_does_not_exist_is_a_mistake_in_use(folder: Path) -> None:
+    done = cliptune("search", "--jsn", folder=folder)
+    assert done.returncode == 2
+    assert "--jsn" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["cluster.actors=1000"], "cluster.actors: 1000 actors with 1 CPUs"),
+        (["model.name=./nothing", "cluster.actors=1"], "model.name: ./nothing cannot be loaded"),
+    ],
+)
+def test_what_ray_shows_to_be_a_mistake_is_one_message_too(
+    words: list[str], message: str, folder: Path
+) -> None:
+    done = cliptune("search", "tiny.yaml", "run_dir=mistaken", *words, "--json", folder=folder)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith(f"cliptune: {message}")
+    assert "Traceback" not in done.stderr
+    assert not (folder / "mistaken").exists()
+
+
+def closed_port() -> int:
+    """A port of this machine where nobody listens."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+IMPATIENT = {  # Ray's own settings; without them it tries for a quarter of an hour
+    "RAY_gcs_server_port_wait_time_s": "1",
+    "RAY_gcs_rpc_server_connect_timeout_s": "1",
+    "RAY_gcs_server_request_timeout_seconds": "2",
+    "RAY_py_gcs_connect_timeout_s": "1",
+}
+
+
+def test_an_address_where_nobody_listens_is_one_message(folder: Path) -> None:
+    address = f"127.0.0.1:{closed_port()}"
+    words = ("tiny.yaml", f"cluster.address={address}", "--quiet")
+    done = cliptune("search", *words, folder=folder, **IMPATIENT)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.splitlines()[-1].startswith(f"cliptune: No connection to Ray at {address}: ")
+    assert "cluster.address" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_an_address_where_nobody_listens_is_given_up_within_a_minute(folder: Path) -> None:
+    address = f"127.0.0.1:{closed_port()}"
+    done = subprocess.run(  # noqa: S603 - our own command
+        [SCRIPT, "search", "tiny.yaml", f"cluster.address={address}", "--quiet"],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert f"cliptune: No connection to Ray at {address}: " in done.stderr
+
+
+def test_control_c_stops_the_search_and_all_of_its_processes(folder: Path) -> None:
+    mark = f"CLIPTUNE_TEST={uuid.uuid4()}"
+    name, _, value = mark.partition("=")
+    words = ["tiny.yaml", "run_dir=stopped", "search.budget=4000000", "cluster.actors=1", "--json"]
+    with subprocess.Popen(  # noqa: S603 - our own command
+        [SCRIPT, "search", *words],
+        cwd=folder,
+        env=environment(**{name: value}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # the signal goes to all of its group, as from a terminal
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert valid_json(process.stdout.readline())["generation"] == 0
+            assert len(with_environment(mark)) > 1
+            os.killpg(process.pid, signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert all(map(valid_json, out.splitlines()))
+    assert err == "Stopped. What was scored until then is in the run's journal.\n"
+    assert eventually(lambda: with_environment(mark) == [])
+    assert "000000.arrow" in journal_bytes(folder / "stopped")
+    assert not (folder / "stopped" / "result.json").exists()
