@@ -82,5 +82,5 @@ def test_no_two_texts_are_nearly_the_same() -> None:
 def test_the_preset_loads_the_embedded_files() -> None:
     task = load_task(validate(Config, {}).task)
     assert task.classes == CLASSES
-    assert len(task["train"]) == len(task["validation"]) == 8 * CLASSES
+    assert len(task["train"]) == len(task["validation"]) == 16 * CLASSES
     assert list(task["test"].texts) == [row["text"] for row in rows("test")]

@@ -16,7 +16,7 @@ from cliptune.evaluation import ENSEMBLE, MANUAL, TUNED
 from cliptune.loop import Observer, Progress
 from cluster.config import ClusterSearch
 from cluster.placement import Node
-from cluster.session import connected, fit, nodes, search
+from cluster.session import anchored, connected, fit, nodes, search
 
 
 def fit_on(machines: list[Node], model: dict[str, Any], **cluster: Any) -> ClusterSearch:
@@ -42,10 +42,10 @@ TWO_GPUS = Node(8, 2)
 @pytest.mark.parametrize("machines", [[EIGHT_CPUS], [TWO_GPUS]])
 def test_nothing_that_decides_bits_is_left_on_auto(machines: list[Node]) -> None:
     config = fit_on(machines, {})
-    values = [config.cluster.actors, config.cluster.gpus_per_actor, config.cluster.threads_per_actor]
-    values += [config.model.device, config.model.dtype, config.model.micro_batch]
-    assert "auto" not in values
-    assert None not in values
+    cluster, model = config.cluster, config.model
+    machine = (cluster.actors, cluster.gpus_per_actor, cluster.threads_per_actor)
+    arithmetic = (model.device, model.dtype, model.micro_batch)
+    assert not {"auto", None} & {*machine, *arithmetic}
 
 
 def test_cpus_alone_get_two_actors_and_small_batches() -> None:
@@ -136,6 +136,25 @@ def test_cuda_with_gpus_for_actors_that_the_cluster_lacks_is_refused() -> None:
     assert "holds 0" in refusal([EIGHT_CPUS], device="cuda", gpus_per_actor=1)
 
 
+def test_files_are_found_from_any_folder(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Actors do not work where the user stands."""
+    monkeypatch.chdir(model_dir.parent)
+    prompt = {"init": "file", "file": "p.safetensors"}
+    tree = {"model": {"name": model_dir.name}, "prompt": prompt}
+    config = anchored(validate(ClusterSearch, tree))
+    assert config.model.name == str(model_dir.resolve())
+    assert config.prompt.file == (model_dir.parent / "p.safetensors").resolve()
+
+
+@pytest.mark.parametrize("name", ["minilm", "organisation/model", "/nowhere/at/all"])
+def test_what_is_no_folder_here_keeps_its_name(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = validate(ClusterSearch, {"model": {"name": name}})
+    assert anchored(config) == config
+
+
 def cluster_search(model_dir: Path, task_dir: Path, run_dir: Path, **cluster: Any) -> ClusterSearch:
     return validate(ClusterSearch, tiny.tree(model_dir, task_dir, run_dir, cluster=cluster))
 
@@ -152,9 +171,9 @@ class Phases(Observer):
 
 @pytest.mark.parametrize(
     ("address", "reason"),
-    [("auto", "Could not find any running Ray"), ("nonsense", "Invalid address format")],
+    [("nonsense", "Invalid address format"), ("http://localhost", "Invalid Ray address")],
 )
-def test_an_address_without_ray_is_one_sentence(address: str, reason: str) -> None:
+def test_an_address_that_is_none_is_one_sentence(address: str, reason: str) -> None:
     with pytest.raises(ScorerError) as caught, connected(address):
         pass
     message = str(caught.value)
@@ -186,6 +205,7 @@ def test_bad_data_and_a_used_run_directory_are_refused_before_ray_is_started(
 
 
 def test_a_ray_of_our_own_has_a_private_token_and_ends_with_its_use(home: Path) -> None:
+    here = Path.cwd()
     token = home / ".ray" / "auth_token"
     if token.exists():
         token.chmod(0o644)  # as Ray leaves it
@@ -196,13 +216,14 @@ def test_a_ray_of_our_own_has_a_private_token_and_ends_with_its_use(home: Path) 
         assert nodes()[0].cpus >= 1
         _ = 1 // 0
     assert not ray.is_initialized()
+    assert Path.cwd() == here
 
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """A running cluster of two machines, the second with a GPU that is none."""
-    small = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
-    cluster = Cluster(initialize_head=True, head_node_args=small)
+    small: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
+    cluster: Any = Cluster(initialize_head=True, head_node_args=small)
     cluster.add_node(num_gpus=1, **small)
     yield cluster.address
     ray.shutdown()
@@ -232,9 +253,10 @@ def test_a_search_runs_on_the_machine_with_the_gpu_that_it_asks_for(
 ) -> None:
     class FreeGpus(Observer):
         def generation(self, progress: Progress) -> None:
-            free.append(ray.available_resources().get("GPU", 0.0))
+            free.append(resources().get("GPU", 0.0))
 
     free: list[float] = []
+    resources: Any = ray.available_resources
     monkeypatch.setenv("RAY_ADDRESS", address)
     search(cluster_search(model_dir, task_dir, tmp_path / "run", gpus_per_actor=1), FreeGpus())
     assert free == [0.0] * 3

@@ -67,15 +67,13 @@ def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
         ("run_dir=", None, "run_dir", None),
         ("search.sigma=0.5", "search", "sigma", 0.5),
         ("search.method=random", "search", "method", "random"),
-        ("ensemble.sites=[embedding, ffn-output]", "ensemble", "sites", ("embedding", "ffn-output")),
+        ("ensemble.sites=[ffn-hidden]", "ensemble", "sites", ("ffn-hidden",)),
         ("task.template={text} : {mask}", "task", "template", "{text} : {mask}"),
         ("task.label_words=[ä, ß, c, d, e, f, g]", "task", "label_words", tuple("äßcdefg")),
         ("cluster.address=127.0.0.1:6379", "cluster", "address", "127.0.0.1:6379"),
     ],
 )
-def test_words_are_yaml_values(
-    word: str, section: str | None, setting: str, value: object
-) -> None:
+def test_words_are_yaml_values(word: str, section: str | None, setting: str, value: object) -> None:
     config = read([word])
     assert getattr(getattr(config, section) if section else config, setting) == value
 
@@ -138,9 +136,7 @@ def test_a_word_without_a_whole_setting_is_refused(word: str) -> None:
 
 def test_two_files_are_one_too_many(file: str) -> None:
     message = refusal(file, "b.yaml", "search.seed=1")
-    assert message == (
-        f"One CONFIG.yaml at most, then key=value words; found {file} and b.yaml."
-    )
+    assert message == (f"One CONFIG.yaml at most, then key=value words; found {file} and b.yaml.")
 
 
 @pytest.mark.parametrize(

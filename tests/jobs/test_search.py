@@ -103,9 +103,7 @@ def test_control_c_stops_with_its_exit_code_and_keeps_the_journal(
     assert journal == ["000000.arrow", "000001.arrow"]
 
 
-def test_the_display_ends_before_an_error_is_told(
-    model_dir: Path, tmp_path: Path
-) -> None:
+def test_the_display_ends_before_an_error_is_told(model_dir: Path, tmp_path: Path) -> None:
     display = Recorder()
     with pytest.raises(TaskError, match=r"train\.jsonl"):
         main(config(model_dir, tmp_path / "nothing", tmp_path / "run"), display)

@@ -1,4 +1,4 @@
-"""Actors that go wrong in known places. Where they do so once, a file beside the run remembers it.
+"""Actors that go wrong in known places; what is to happen once, a file beside the run remembers.
 
 Ray's workers import this module by name: tests/support must be on their PYTHONPATH.
 """
@@ -48,22 +48,27 @@ class DiesAmidAUnit(ScoringActor):
                 die()
             return class_scores(*arguments)
 
-        self._scorer.model.class_scores = deadly  # type: ignore[method-assign]
+        vars(self._scorer.model)["class_scores"] = deadly
         return pid
 
 
-class DiesOfOneUnit(ScoringActor):
-    """Whoever gets the first candidates on the first subnetwork dies."""
+class Idle(ScoringActor):
+    """Has no model; where only its life and death matter."""
+
+    def load(self, config: Config, task: Task) -> int:
+        return os.getpid()
+
+
+class DiesOfAnyUnit(Idle):
+    """Whatever it is to score kills it."""
 
     def run(
         self, units: Sequence[Unit], latents: Latents | None
     ) -> tuple[list[NDArray[Any]], float]:
-        if any(unit.subnetwork.index == 0 and unit.candidates[0] == 0 for unit in units):
-            die()
-        return super().run(units, latents)
+        die()
 
 
-class DiesLoadingOnce(ScoringActor):
+class DiesLoadingOnce(Idle):
     """One of them dies before the model is loaded."""
 
     def load(self, config: Config, task: Task) -> int:
@@ -72,14 +77,14 @@ class DiesLoadingOnce(ScoringActor):
         return super().load(config, task)
 
 
-class DiesLoading(ScoringActor):
+class DiesLoading(Idle):
     """None of them ever gets the model loaded."""
 
     def load(self, config: Config, task: Task) -> int:
         die()
 
 
-class NeverLoads(ScoringActor):
+class NeverLoads(Idle):
     """Hangs in loading, as on a network file system that is gone."""
 
     def load(self, config: Config, task: Task) -> int:
