@@ -32,7 +32,10 @@ def load_model(config: Config, task: Task) -> FrozenModel:
     """Load the model that `model.name` names, ready to score `task`."""
     source = _source(config.model.name)
     architecture = _architecture(source, config.model)
-    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ModelError(_not_found(source, error)) from None
     module = _weights(source, architecture, config.model)
     module.requires_grad_(False).eval()
     family = {"masked-lm": MaskedLM, "encoder": Encoder}[architecture]
