@@ -69,7 +69,11 @@ def choose_run_dir(config: Config) -> Path:
     """`run_dir`, or a new name under runs/; refused where something is already there."""
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     path = config.run_dir or Path("runs") / f"{config.task.name}-{stamp}"
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    try:
+        taken = path.exists() and (not path.is_dir() or any(path.iterdir()))
+    except OSError as error:
+        raise RunError(f"run_dir {path} cannot be used: {error.strerror}.") from error
+    if taken:
         raise RunError(
             f"run_dir {path} is not empty. Choose a new one; runs are never overwritten."
         )

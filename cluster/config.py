@@ -32,7 +32,7 @@ class ClusterConfig(Section):
         gpus = self.gpus_per_actor
         if gpus != "auto" and gpus > 1 and gpus != int(gpus):
             raise ValueError(
-                f"cluster.gpus_per_actor must be a fraction of one GPU or a whole number; found {gpus:g}"
+                f"cluster.gpus_per_actor must be a part of one GPU or a whole number; found {gpus}"
             )
         return self
 

@@ -33,7 +33,7 @@ def read_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text; expected a YAML file.") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if tree is None:
         return {}
@@ -51,7 +51,7 @@ def _parse(word: str) -> dict[str, Any]:
         raise ConfigError(f"Expected section.setting=value, e.g. search.seed=1; found {word!r}.")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         value = text
     for part in reversed(parts):
         value = {part: value}

@@ -19,7 +19,7 @@ class Display(Observer):
     """Says nothing until the result; what `--quiet` shows."""
 
     def __init__(self) -> None:
-        self.console = Console(highlight=False)
+        self.console = Console(highlight=False, markup=False, emoji=False)
 
     def __enter__(self) -> Self:
         return self
@@ -91,9 +91,9 @@ class LiveDisplay(Display):
         super().__init__()
         self._bar = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
-            TextColumn("{task.fields[numbers]}"),
+            TextColumn("{task.fields[numbers]}", markup=False),
             TimeElapsedColumn(),
             console=self.console,
             expand=True,
