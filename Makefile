@@ -30,7 +30,7 @@ clean: ## remove the environment and caches
 
 # A stamp is newer than what it was installed from.
 $(VENV)/.python:
-	@echo "Setting up $(VENV) (once, about a minute and 1.5 GB)"
+	@echo "Setting up $(VENV) (once, a minute or two and 2.1 GB)"
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; ok = (3, 11) <= v <= (3, 12); \
 		sys.exit(None if ok else f"cliptune needs Python 3.11 or 3.12, found {v[0]}.{v[1]}: make PYTHON=python3.12")'
 	@$(PYTHON) -m venv $(VENV)
