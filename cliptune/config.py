@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from cliptune.errors import ConfigError
 
@@ -30,10 +39,38 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+NOT_IDENTITY = {
+    "task": ("data", "subset", "splits", "columns", "labels"),
+    "model": ("name",),
+    "prompt": ("file",),
+    "search": ("budget", "max_forward_passes", "max_seconds", "patience"),
+}
+
+
 class Section(BaseModel):
     """A part of the tree: unknown keys are refused, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), coerce_numbers_to_str=True
+    )
+
+
+class SplitNames(Section):
+    """Splits or files that the examples come from; those drawn from the same one never overlap."""
+
+    train: str | None = Field(None, description="train if null")
+    validation: str | None = Field(
+        None, description="validation, valid, dev or val if null; else drawn from train's"
+    )
+    test: str | None = Field(None, description="test if null; what is left of a single file")
+
+
+class ColumnNames(Section):
+    """What the examples' columns are called."""
+
+    text: str = Field("text", description="the sentence")
+    text_pair: str = Field("text_pair", description="the second sentence, of pair tasks")
+    label: str = Field("label", description="the class")
 
 
 class TaskConfig(Section):
@@ -42,16 +79,46 @@ class TaskConfig(Section):
     name: str = Field(
         "tickets", pattern=r"^\w[\w.-]*$", description="a preset's name, or a name of your own"
     )
-    data: Path | None = Field(
-        None, description="folder with train.jsonl, validation.jsonl and test.jsonl"
+    data: str | None = Field(
+        None, description="a folder or file of examples, or the name of a dataset on the hub"
+    )
+    subset: str | None = Field(None, description="of a hub dataset that has several")
+    splits: SplitNames = Field(default_factory=SplitNames)
+    columns: ColumnNames = Field(default_factory=ColumnNames)
+    labels: tuple[StrictInt | StrictStr, ...] | None = Field(
+        None, description="values of the label column in the label words' order; 0, 1, ... if null"
     )
     template: str = Field(description="how a text is presented: {text}, {text_pair}, {mask}")
     label_words: tuple[str, ...] = Field(min_length=2, description="one a class, in label order")
-    k: Count = Field(16, description="examples a class for training, and again for validation")
+    label_tokens: Literal["single", "first"] = Field(
+        "single", description="first: of a label word that is several tokens, the first one counts"
+    )
+    k: Count | Literal["all"] = Field(
+        16, description="examples a class for training, and again for validation"
+    )
     seed: Seed = Field(0, description="draws the k examples where the files hold more")
     max_tokens: Count | None = Field(
         None, description="longest input with its prompt; the model's own limit if null"
     )
+
+    @field_validator("labels", "label_words", mode="before")
+    @classmethod
+    def _yes_and_no_are_quoted(cls, values: Any) -> Any:
+        if isinstance(values, list) and any(isinstance(value, bool) for value in values):
+            raise ValueError(f"YAML reads yes and no as true and false: quote them; found {values}")
+        return values
+
+    @model_validator(mode="after")
+    def _labels_stand_for_the_words(self) -> Self:
+        if len(set(self.label_words)) < len(self.label_words):
+            raise ValueError(f"label_words must differ; found {', '.join(self.label_words)}")
+        labels = self.label_words if self.labels is None else self.labels
+        if len(set(map(str, labels))) < len(labels) or len(labels) != len(self.label_words):
+            raise ValueError(
+                f"labels must be {len(self.label_words)} different values, one a label word; "
+                f"found {', '.join(map(str, labels))}"
+            )
+        return self
 
 
 class ModelConfig(Section):
@@ -145,29 +212,39 @@ class StrategyConfig(Section):
     """The search over latents."""
 
     method: Literal["cma-es", "random"] = Field("cma-es", description="random is the baseline")
-    budget: Count = Field(8000, description="prompts scored")
+    budget: Count | None = Field(8000, description="prompts scored; no limit if null")
+    max_forward_passes: Count | None = Field(
+        None, description="prompts x subnetworks x training examples; no limit if null"
+    )
+    max_seconds: Positive | None = Field(None, description="of searching; no limit if null")
+    patience: Count | None = Field(
+        None, description="generations without a better prompt on validation; no limit if null"
+    )
     population: int = Field(20, ge=2, description="candidates a generation")
     sigma: Positive = Field(1.0, description="initial step size")
     loss: Loss = Field("cross-entropy", description="its negative is the reward")
     margin: Positive = Field(2.0, description="of the hinge loss")
-    selection: Literal["loss", "accuracy"] = Field(
-        "loss", description="on the validation set, among the generations' best; chooses the prompt"
+    selection: str = Field(
+        "loss",
+        pattern=r"^(loss|accuracy|macro-f1|[\w./-]+:\w+)$",
+        description="chooses the prompt on validation among the generations' best: loss, accuracy, "
+        "macro-f1, or your own module:function or file.py:function",
     )
     seed: Seed = Field(0, description="of the strategy, and of all that has no seed of its own")
 
     @model_validator(mode="after")
     def _budget_holds_a_generation(self) -> Self:
-        if self.budget < self.population:
+        if self.budget is None:
+            if self.max_forward_passes is None and self.max_seconds is None:
+                raise ValueError(
+                    "budget may be null only with search.max_seconds or search.max_forward_passes"
+                )
+        elif self.budget < self.population:
             raise ValueError(
                 f"budget must hold at least one generation of {self.population} prompts, "
                 f"found {self.budget}; raise search.budget or lower search.population"
             )
         return self
-
-    @property
-    def generations(self) -> int:
-        """Whole generations that the budget pays for."""
-        return self.budget // self.population
 
 
 class Config(Section):
@@ -179,7 +256,11 @@ class Config(Section):
     prompt: PromptConfig = Field(default_factory=PromptConfig)
     ensemble: EnsembleConfig = Field(default_factory=EnsembleConfig)
     search: StrategyConfig = Field(default_factory=StrategyConfig)
-    run_dir: Path | None = Field(None, description="runs/<task>-<time> if null; must be new")
+    run_dir: str | None = Field(
+        None,
+        min_length=1,
+        description="folder or URI (s3://, gs://, ...), new; runs/<task>-<time> if null",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -196,13 +277,15 @@ class Config(Section):
         return _share_seed(merged)
 
     def identity(self) -> dict[str, Any]:
-        """What decides the results: the tree without run_dir, budget and where files lie.
+        """What decides the results: the tree without the limits and without where files lie.
 
         The content of data, model and prompt file belongs to it; see RunDirectory.
         """
         tree = Config.model_dump(self, mode="json", include=set(Config.model_fields))
-        del tree["run_dir"], tree["search"]["budget"], tree["task"]["data"], tree["model"]["name"]
-        del tree["prompt"]["file"]
+        del tree["run_dir"]
+        for section, settings in NOT_IDENTITY.items():
+            for setting in settings:
+                del tree[section][setting]
         return tree
 
 

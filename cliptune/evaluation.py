@@ -1,17 +1,16 @@
 """How good is a prompt: on the validation set while searching, and in the table at the end."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cliptune.journal import Validation
+from cliptune.metrics import accuracy, find_metric, macro_f1, negative_loss
 from cliptune.rewards import log_probabilities
 from cliptune.scorer import Scorer
 from cliptune.subnetwork import FULL_NETWORK, ensemble
 from cliptune.task import SPLITS
-from cliptune.types import Labels, Latent
+from cliptune.types import Latent
 
 MANUAL = "manual prompt"
 TUNED = "tuned prompt"
@@ -31,8 +30,13 @@ def validate(scorer: Scorer, latent: Latent | None) -> Validation:
     latents = None if latent is None else latent[None]
     scores = scorer.class_scores(latents, "validation", [FULL_NETWORK])[0, 0]
     labels = scorer.task["validation"].labels
-    chosen = log_probabilities(scores)[np.arange(len(labels)), labels]
-    return Validation(_accuracy(scores, labels), float(-chosen.mean()))
+    probabilities = np.exp(log_probabilities(scores))
+    return Validation(
+        accuracy=accuracy(probabilities, labels),
+        loss=-negative_loss(probabilities, labels),
+        macro_f1=macro_f1(probabilities, labels),
+        score=find_metric(scorer.config.search.selection)(probabilities, labels),
+    )
 
 
 def evaluate(scorer: Scorer, latent: Latent, generation: int) -> list[Row]:
@@ -48,13 +52,9 @@ def evaluate(scorer: Scorer, latent: Latent, generation: int) -> list[Row]:
         labels = scorer.task[split].labels
         manual = scorer.class_scores(None, split, [FULL_NETWORK])[0, 0]
         tuned = scorer.class_scores(latent[None], split, [FULL_NETWORK, *critics])[0]
-        rows[MANUAL].accuracy[split] = _accuracy(manual, labels)
-        rows[TUNED].accuracy[split] = _accuracy(tuned[0], labels)
+        rows[MANUAL].accuracy[split] = accuracy(manual, labels)
+        rows[TUNED].accuracy[split] = accuracy(tuned[0], labels)
         if critics:
             probabilities = np.exp(log_probabilities(tuned[1:])).mean(axis=0)
-            rows[ENSEMBLE].accuracy[split] = _accuracy(probabilities, labels)
+            rows[ENSEMBLE].accuracy[split] = accuracy(probabilities, labels)
     return list(rows.values())
-
-
-def _accuracy(scores: NDArray[np.floating[Any]], labels: Labels) -> float:
-    return float((scores.argmax(axis=-1) == labels).mean())

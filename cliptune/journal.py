@@ -1,26 +1,33 @@
 """The journal: what was asked and what was answered, a file a generation, append only.
 
-Files are Arrow IPC, a row a candidate. Each carries the SHA-256 of the file before, the first
-one the digest of what decides the search, so that a journal can be trusted as a whole. Equal
-searches write equal bytes: what differs from run to run belongs into the telemetry.
+Files are Arrow IPC, a row a candidate. Each carries the SHA-256 of its own bytes and that of the
+file before, the first one the digest of what decides the search, so that a journal can be trusted
+as a whole and a damaged file is known before it is parsed. Equal searches write equal bytes: what
+differs from run to run belongs into the telemetry.
 """
 
 import hashlib
-import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from cliptune.errors import RunError
+from cliptune.storage import Folder
 from cliptune.types import Fitness, Latents, Rewards
 
-SCHEMA_VERSION = 1
-PREVIOUS = b"cliptune.previous"
+SCHEMA_VERSION = 2
 VERSION = b"cliptune.schema_version"
+PREVIOUS = b"cliptune.previous"
+OWN = b"cliptune.own"
+OWN_PREFIX = b"sha256:"
+OWN_PATTERN = re.compile(rb"sha256:([0-9a-f]{64})")
+BLANK = b"0" * 64
+SUFFIX = ".arrow"
+FOLDER = "journal"
 
 SCHEMA = pa.schema(
     [
@@ -32,6 +39,8 @@ SCHEMA = pa.schema(
         ("step_size", pa.float64()),
         ("validation", pa.float64()),  # accuracy; null where a candidate was not validated
         ("validation_loss", pa.float64()),
+        ("validation_f1", pa.float64()),
+        ("validation_score", pa.float64()),  # of search.selection's metric
     ]
 )
 
@@ -42,11 +51,13 @@ class Validation:
 
     accuracy: float
     loss: float  # cross-entropy
+    macro_f1: float
+    score: float  # of search.selection's metric, higher is better
 
-    def order(self, selection: str) -> tuple[float, float]:
-        """Larger is better by `search.selection`; the other measure decides between equals."""
-        by_loss = (-self.loss, self.accuracy)
-        return by_loss if selection == "loss" else by_loss[::-1]
+    @property
+    def order(self) -> tuple[float, float, float]:
+        """Larger is better; loss, then accuracy, decide between equal scores."""
+        return (self.score, -self.loss, self.accuracy)
 
 
 @dataclass(frozen=True)
@@ -62,56 +73,88 @@ class Generation:
     validation: Validation
 
 
-class Journal(Protocol):
-    """Where a search is written down."""
+def best_of(generations: Sequence[Generation]) -> Generation:
+    """The generation whose prompt is chosen; the first one of equals."""
+    return max(generations, key=lambda generation: generation.validation.order)
+
+
+class Journal:
+    """The files `journal/000000.arrow`, `000001.arrow`, ... of a run directory."""
+
+    def __init__(self, folder: Folder, origin: str) -> None:
+        self._folder = folder
+        self._previous = origin
+        self._next = 0
+        self._damaged: str | None = None
 
     def append(self, generation: Generation) -> None:
         """Make a generation durable; when this returns, it is."""
-
-    def read(self) -> Iterator[Generation]:
-        """All generations, in order."""
-
-
-class ArrowJournal:
-    """A folder of `000000.arrow`, `000001.arrow`, ..."""
-
-    def __init__(self, folder: Path, origin: str) -> None:
-        self._folder = folder
-        self._previous = origin
-        self._origin = origin
-        self._next = 0
-
-    def append(self, generation: Generation) -> None:
-        path = self._path(generation.number)
-        if generation.number != self._next or path.exists():
+        name = _name(generation.number)
+        if generation.number != self._next or self._folder.exists(name):
             raise RunError(
                 f"A journal is only appended to: generation {self._next} comes next, "
-                f"found {generation.number} for {path}."
+                f"found {generation.number} for {self._at(name)}."
             )
-        table = _to_table(generation)
-        content = to_bytes(table, {PREVIOUS: self._previous.encode()})
-        write_durably(path, content)
-        self._previous = hashlib.sha256(content).hexdigest()
+        content = sealed(_to_table(generation), {PREVIOUS: self._previous.encode()})
+        self._folder.write(name, content)
+        self._previous = unsealed(content) or ""
         self._next += 1
 
-    def read(self) -> Iterator[Generation]:
-        self._previous, self._next = self._origin, 0
-        for number in range(len(list(self._folder.glob("*.arrow")))):
-            path = self._path(number)
-            content = _read_bytes(path)
-            table = _open(path, content)
+    def read(self) -> list[Generation]:
+        """All generations, in order, but for a last one that is damaged; see `set_aside`.
+
+        Must be called before anything is appended to a journal that exists.
+        """
+        numbers = [name for name in self._folder.names(FOLDER) if name.endswith(SUFFIX)]
+        generations: list[Generation] = []
+        for number, found in enumerate(numbers):
+            name = _name(number)
+            if f"{FOLDER}/{found}" != name:
+                raise RunError(f"{self._at(name)} is missing; the journal goes on with {found}.")
+            content = self._folder.read(name)
+            own = unsealed(content)
+            if own is None and number == len(numbers) - 1 and not _is_older(content):
+                self._damaged = name
+                break
+            table = _open(self._at(name), content, own)
             named = table.schema.metadata.get(PREVIOUS, b"").decode(errors="replace")
             if named != self._previous:
                 raise RunError(
-                    f"{path} does not follow the file before it: expected SHA-256 "
+                    f"{self._at(name)} does not follow the file before it: expected SHA-256 "
                     f"{self._previous[:12]}..., it names {named[:12]}.... The journal was changed "
                     "or is another search's."
                 )
-            self._previous, self._next = hashlib.sha256(content).hexdigest(), number + 1
-            yield _from_table(table)
+            self._previous, self._next = str(own), number + 1
+            generations.append(_from_table(table))
+        return generations
 
-    def _path(self, number: int) -> Path:
-        return self._folder / f"{number:06d}.arrow"
+    def set_aside(self) -> str | None:
+        """Rename the damaged last file that `read` found, if it did; returns its new place."""
+        if self._damaged is None:
+            return None
+        aside = f"{self._damaged}.damaged"
+        self._folder.move(self._damaged, aside)
+        self._damaged = None
+        return self._at(aside)
+
+    def _at(self, name: str) -> str:
+        return f"{self._folder.place}/{name}"
+
+
+def sealed(table: pa.Table, metadata: Mapping[bytes, bytes]) -> bytes:
+    """An Arrow file that carries its own SHA-256, taken with zeros in the digest's place."""
+    content = to_bytes(table, {**metadata, OWN: OWN_PREFIX + BLANK})
+    digest = hashlib.sha256(content).hexdigest().encode()
+    return content.replace(OWN_PREFIX + BLANK, OWN_PREFIX + digest)
+
+
+def unsealed(content: bytes) -> str | None:
+    """The digest that a sealed file carries; None where its bytes have another."""
+    for digest in set(OWN_PATTERN.findall(content)):
+        blank = content.replace(OWN_PREFIX + digest, OWN_PREFIX + BLANK)
+        if hashlib.sha256(blank).hexdigest().encode() == digest:
+            return str(digest.decode())
+    return None
 
 
 def to_bytes(table: pa.Table, metadata: Mapping[bytes, bytes]) -> bytes:
@@ -123,30 +166,22 @@ def to_bytes(table: pa.Table, metadata: Mapping[bytes, bytes]) -> bytes:
     return bytes(sink.getvalue())
 
 
-def write_durably(path: Path, content: bytes) -> None:
-    """Write under a temporary name, flush to the disk, rename: whole or not there at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise RunError(
-            f"{path} cannot be written: {error.strerror}. What was written before is intact; "
-            "make room or choose another run_dir."
-        ) from error
+def _name(number: int) -> str:
+    return f"{FOLDER}/{number:06d}{SUFFIX}"
+
+
+def _is_older(content: bytes) -> bool:
+    """Whether a whole file of schema version 1 could be this, which carried no digest."""
+    return OWN not in content and content.endswith(b"ARROW1") and PREVIOUS in content
 
 
 def _to_table(generation: Generation) -> pa.Table:
     population = len(generation.latents)
-    validated = [i == generation.best for i in range(population)]
+    validation = generation.validation
+
+    def of_best(value: float) -> list[float | None]:
+        return [value if i == generation.best else None for i in range(population)]
+
     columns: dict[str, list[Any]] = {
         "generation": [generation.number] * population,
         "candidate": list(range(population)),
@@ -154,8 +189,10 @@ def _to_table(generation: Generation) -> pa.Table:
         "rewards": generation.rewards.tolist(),
         "fitness": generation.fitness.tolist(),
         "step_size": [generation.step_size] * population,
-        "validation": [generation.validation.accuracy if v else None for v in validated],
-        "validation_loss": [generation.validation.loss if v else None for v in validated],
+        "validation": of_best(validation.accuracy),
+        "validation_loss": of_best(validation.loss),
+        "validation_f1": of_best(validation.macro_f1),
+        "validation_score": of_best(validation.score),
     }
     return pa.table(columns, schema=SCHEMA)
 
@@ -170,28 +207,29 @@ def _from_table(table: pa.Table) -> Generation:
         fitness=np.array(columns["fitness"], dtype=np.float64),
         step_size=columns["step_size"][0],
         best=best,
-        validation=Validation(columns["validation"][best], columns["validation_loss"][best]),
+        validation=Validation(
+            accuracy=columns["validation"][best],
+            loss=columns["validation_loss"][best],
+            macro_f1=columns["validation_f1"][best],
+            score=columns["validation_score"][best],
+        ),
     )
 
 
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise RunError(f"{path} cannot be read: {error.strerror}.") from error
-
-
-def _open(path: Path, content: bytes) -> pa.Table:
-    try:
-        table = pa.ipc.open_file(pa.BufferReader(content)).read_all()
-        table.validate(full=True)
-        whole = table.schema.equals(SCHEMA) and table["validation"].null_count == len(table) - 1
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise RunError(f"{path} is damaged: {error}.") from error
-    if not whole:
-        raise RunError(f"{path} is not a generation of a journal, or damaged.")
-    if (version := (table.schema.metadata or {}).get(VERSION)) != str(SCHEMA_VERSION).encode():
+def _open(place: str, content: bytes, own: str | None) -> pa.Table:
+    """Parse a file; only one whose bytes are those that were written."""
+    if own is None:
+        if _is_older(content):
+            raise RunError(
+                f"{place} is of journal schema version 1, which an older cliptune wrote; this one "
+                f"reads {SCHEMA_VERSION}. The run's config.yaml can be searched again."
+            )
+        raise RunError(f"{place} is damaged: its bytes are not those that were written.")
+    table = pa.ipc.open_file(pa.BufferReader(content)).read_all()
+    version = (table.schema.metadata or {}).get(VERSION, b"none").decode(errors="replace")
+    if version != str(SCHEMA_VERSION):
         raise RunError(
-            f"{path} has journal schema version {version!r}; this cliptune reads {SCHEMA_VERSION}."
+            f"{place} is of journal schema version {version}; this cliptune reads "
+            f"{SCHEMA_VERSION}. Update cliptune to go on with this run."
         )
     return table

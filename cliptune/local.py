@@ -1,7 +1,7 @@
 """LocalScorer: one frozen model in this process, turned into one subnetwork after the other."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from cliptune.models import load_model
 from cliptune.models.load import weights_digest
 from cliptune.models.tokenize import Encoded
 from cliptune.rewards import REWARDS
-from cliptune.scorer import ModelFacts, Unit, UnitScorer
+from cliptune.scorer import ModelFacts, Unit, UnitScorer, micro_batches
 from cliptune.task import Task
 from cliptune.thinning import Thinner
 from cliptune.types import Latent, Latents, PromptArray
@@ -30,7 +30,7 @@ class LocalScorer(UnitScorer):
         self.model = load_model(config, task)
         self._thinner = Thinner(self.model.module)
         self._soft_prompt = self.model.soft_prompt(config.prompt, config.search.sigma)
-        self._encoded = {
+        self.encoded = {
             name: self.model.encode(split, config.prompt.length)
             for name, split in task.splits.items()
         }
@@ -56,8 +56,8 @@ class LocalScorer(UnitScorer):
             sha256=weights_digest(self.config.model.name),
             width=self.model.width,
             parameters=sum(p.numel() for p in self.model.module.parameters()),
-            truncated={name: e.truncated for name, e in self._encoded.items()},
-            tokens={name: sum(e.lengths) for name, e in self._encoded.items()},
+            truncated={name: e.truncated for name, e in self.encoded.items()},
+            tokens={name: sum(e.lengths) for name, e in self.encoded.items()},
         )
 
     def _compute(self, unit: Unit, latents: Latents | None) -> NDArray[Any]:
@@ -65,7 +65,7 @@ class LocalScorer(UnitScorer):
             self._thinner.switch(unit.subnetwork)
             self.model.network_changed()
         prompts = None if latents is None else self._soft_prompt(latents[slice(*unit.candidates)])
-        scores = self._class_scores(prompts, self._encoded[unit.split], unit)
+        scores = self._class_scores(prompts, self.encoded[unit.split], unit)
         if not unit.reduce:
             return scores
         labels = self.task[unit.split].labels[slice(*unit.examples)]
@@ -80,16 +80,8 @@ class LocalScorer(UnitScorer):
         candidates = unit.candidates[1] - unit.candidates[0]
         first, last = unit.examples
         scores = np.empty((candidates, last - first, self.task.classes), np.float32)
-        rows_each = max(1, int(self.config.model.micro_batch) // candidates)
-        for rows in _by_length(encoded.lengths, first, last, rows_each):
+        for rows in micro_batches(unit, encoded.lengths, int(self.config.model.micro_batch)):
             batch = self.model.batch(encoded, rows)
             result = self.model.class_scores(prompts, batch)
             scores[:, [row - first for row in rows]] = result.cpu().numpy()
         return scores
-
-
-def _by_length(lengths: Sequence[int], first: int, last: int, size: int) -> Iterator[list[int]]:
-    """Groups of examples of like length, so that little is padded."""
-    order = sorted(range(first, last), key=lambda row: lengths[row])
-    for start in range(0, len(order), size):
-        yield order[start : start + size]

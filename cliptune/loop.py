@@ -1,17 +1,24 @@
 """The search: ask, score through N thinned subnetworks, mix, tell, write down."""
 
+import statistics
 import time
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from cliptune import limits
 from cliptune.config import Config
-from cliptune.errors import StrategyError
+from cliptune.errors import RunError, StrategyError
 from cliptune.evaluation import evaluate, validate
-from cliptune.journal import Generation, Validation
+from cliptune.journal import Generation, Validation, best_of
+from cliptune.metrics import find_metric
 from cliptune.rewards import MIXERS
-from cliptune.run import Cost, Result, RunDirectory, Telemetry, choose_run_dir
+from cliptune.run import Cost, Result, RunDirectory, Telemetry, opened
 from cliptune.scorer import Scorer
-from cliptune.strategy import Strategy, make_strategy
+from cliptune.strategy import Strategy, make_strategy, replay
 from cliptune.task import load_task
+
+REPLAY_TOLERANCE = 1e-9  # between machines that round otherwise
 
 
 @dataclass(frozen=True)
@@ -19,12 +26,13 @@ class Progress:
     """Where a search stands after a generation."""
 
     generation: Generation
-    generations: int
+    generations: int | None  # that the budgets pay for; None where only time limits them
     best: Generation  # the one whose prompt is chosen as of now
     manual: Validation
     telemetry: Telemetry
     prompts_scored: int
-    seconds: float
+    seconds: float  # of searching, earlier sessions included
+    seconds_left: float | None
 
 
 class Observer:
@@ -33,49 +41,108 @@ class Observer:
     def phase(self, message: str) -> None:
         """Something begins that takes a while."""
 
+    def writing(self, run_dir: str) -> None:
+        """The search is written down here, and can be resumed from here."""
+
+    def resumed(self, generations: int, best: Generation) -> None:
+        """The search goes on after so many generations of its journal."""
+
     def generation(self, progress: Progress) -> None:
         """A generation was scored, told and written down."""
 
+    def warning(self, message: str) -> None:
+        """Something is not as it should be, and the search goes on."""
+
 
 def search(
-    config: Config, scorer: Scorer | None = None, observer: Observer | None = None
+    config: Config,
+    scorer: Scorer | None = None,
+    observer: Observer | None = None,
+    *,
+    resume: bool = False,
 ) -> Result:
     """Search a prompt, in this process unless given a scorer that works elsewhere.
 
-    What counts is the scorer's config, in which nothing is left on auto.
+    What counts is the scorer's config, in which nothing is left on auto. With `resume`, go on with
+    the search in `run_dir`, with the candidates that it would have had without the interruption.
     """
     observer = observer or Observer()
-    scorer = scorer or _local_scorer(config, observer)
-    config = scorer.config
-    started = time.perf_counter()
-    run = RunDirectory(config, scorer.task, scorer.facts())
-    manual = validate(scorer, None)
+    if scorer is not None:
+        config = scorer.config
+    find_metric(config.search.selection)  # refused before anything is written or loaded
+    with opened(config, resume=resume) as run:
+        observer.writing(run.path)
+        return advance(scorer or _local_scorer(config, observer), run, observer)
+
+
+def advance(scorer: Scorer, run: RunDirectory, observer: Observer) -> Result:
+    """Take the search of a run directory from where it stands to its end."""
+    config, task = scorer.config, scorer.task
+    examples = len(task["train"])
+    generations = limits.generations(config, examples)
+    past = run.begin(config, task, scorer.facts())
     strategy = make_strategy(config)
-    best: Generation | None = None
-    for number in range(config.search.generations):
+    _relive(past, strategy, run, observer)
+    best = best_of(past) if past else None
+    clock = _Clock([one for one in run.telemetry() if one.generation < len(past)])
+    manual = validate(scorer, None)
+    number = len(past)
+    while not (
+        reason := limits.reason_to_stop(config, examples, number, best, clock.seconds, strategy)
+    ):
         watch = _Stopwatch(scorer)
         generation = _advance(number, strategy, scorer)
         run.journal.append(generation)
         telemetry = watch.telemetry(number)
         run.record(telemetry)
-        rivals = [generation] if best is None else [best, generation]
-        best = max(rivals, key=lambda rival: rival.validation.order(config.search.selection))
-        seconds = time.perf_counter() - started
+        best = generation if best is None else best_of([best, generation])
+        number += 1
+        clock.tick(telemetry)
         observer.generation(
             Progress(
                 generation=generation,
-                generations=config.search.generations,
+                generations=generations,
                 best=best,
                 manual=manual,
                 telemetry=telemetry,
-                prompts_scored=(number + 1) * config.search.population,
-                seconds=seconds,
+                prompts_scored=number * config.search.population,
+                seconds=clock.seconds(),
+                seconds_left=clock.left(number, generations, config.search.max_seconds),
             )
         )
     if best is None:
-        raise StrategyError("The budget holds no generation; raise search.budget.")
+        raise StrategyError("The search ended before its first generation.")
     observer.phase("Evaluating the prompt on all splits")
-    return _finish(run, scorer, best, time.perf_counter() - started)
+    return _finish(run, scorer, best, number, clock, reason)
+
+
+def _relive(
+    past: list[Generation], strategy: Strategy, run: RunDirectory, observer: Observer
+) -> None:
+    """Bring the strategy to where the journal ends, and see that it would have gone there."""
+    if aside := run.journal.set_aside():
+        observer.warning(
+            f"The journal's last file was damaged, is now {aside}, and is searched again."
+        )
+    if not past:
+        return
+    observer.phase(f"Replaying {len(past)} generations")
+    furthest = 0.0
+    for generation in past:
+        off = replay(strategy, generation.latents, generation.fitness)
+        furthest = max(furthest, off)
+        if off and not run.moved:
+            raise RunError(
+                f"{run.path}: generation {generation.number} has other candidates than the same "
+                f"search has here (by up to {off:.1e}); the journal was changed."
+            )
+    if furthest > REPLAY_TOLERANCE:
+        observer.warning(
+            "This machine or its libraries round otherwise than those that the run began on: the "
+            "search goes on from its journal, but not with the very candidates that it would have "
+            f"had there (they differ by up to {furthest:.1e})."
+        )
+    observer.resumed(len(past), best_of(past))
 
 
 def _advance(number: int, strategy: Strategy, scorer: Scorer) -> Generation:
@@ -91,13 +158,14 @@ def _advance(number: int, strategy: Strategy, scorer: Scorer) -> Generation:
     return Generation(number, latents, rewards, fitness, step_size, best, validation)
 
 
-def _finish(run: RunDirectory, scorer: Scorer, best: Generation, seconds: float) -> Result:
+def _finish(
+    run: RunDirectory, scorer: Scorer, best: Generation, number: int, clock: "_Clock", reason: str
+) -> Result:
     """Evaluate the chosen prompt and write it down."""
     latent = best.latents[best.best]
-    searched = replace(scorer.usage)
-    table = evaluate(scorer, latent, best.number)
     config, task = scorer.config, scorer.task
-    prompts = config.search.generations * config.search.population
+    seconds, before = clock.seconds(), scorer.usage.forward_passes
+    table = evaluate(scorer, latent, best.number)
     result = Result(
         run_dir=run.path,
         generation=best.number,
@@ -106,13 +174,14 @@ def _finish(run: RunDirectory, scorer: Scorer, best: Generation, seconds: float)
         validation=best.validation,
         table=table,
         cost=Cost(
-            prompts_scored=prompts,
-            search_passes=prompts * config.ensemble.size * len(task["train"]),
-            validation_passes=(config.search.generations + 1) * len(task["validation"]),
-            evaluation_passes=scorer.usage.forward_passes - searched.forward_passes,
+            prompts_scored=number * config.search.population,
+            search_passes=number * limits.passes_a_generation(config, len(task["train"])),
+            validation_passes=(number + 1) * len(task["validation"]),
+            evaluation_passes=scorer.usage.forward_passes - before,
             seconds=seconds,
-            device_seconds=searched.device_seconds,
+            device_seconds=clock.device_seconds,
         ),
+        stopped=reason,
     )
     run.finish(result, scorer.prompt(latent))
     return result
@@ -122,9 +191,32 @@ def _local_scorer(config: Config, observer: Observer) -> Scorer:
     from cliptune.local import LocalScorer
 
     task = load_task(config.task)
-    config = config.model_copy(update={"run_dir": choose_run_dir(config)})
     observer.phase(f"Loading {config.model.name}")
     return LocalScorer(config, task)
+
+
+class _Clock:
+    """Seconds of a search over all of its sessions."""
+
+    def __init__(self, past: Sequence[Telemetry]) -> None:
+        self._before = sum(one.seconds for one in past)
+        self.device_seconds = sum(one.device_seconds for one in past)
+        self._started = time.perf_counter()
+        self._recent = deque((one.seconds for one in past), maxlen=10)
+
+    def seconds(self) -> float:
+        return self._before + time.perf_counter() - self._started
+
+    def tick(self, telemetry: Telemetry) -> None:
+        self.device_seconds += telemetry.device_seconds
+        self._recent.append(telemetry.seconds)
+
+    def left(self, done: int, generations: int | None, seconds: float | None) -> float | None:
+        """Seconds until the first of the limits that are known is reached."""
+        each = statistics.median(self._recent)
+        limits = [] if generations is None else [each * (generations - done)]
+        limits += [] if seconds is None else [max(0.0, seconds - self.seconds())]
+        return min(limits, default=None)
 
 
 class _Stopwatch:

@@ -1,6 +1,7 @@
-"""The run directory: config, journal, telemetry, and at the end the result and the prompt.
+"""The run directory: what a search is, its journal, telemetry, and at the end result and prompt.
 
 config.yaml         as resolved; running it again repeats the search
+origin.json         what decides the results, with hashes of data and model, and where it ran
 journal/            the search, deterministic (see journal.py)
 telemetry/          what differs from run to run: seconds, actors, retries
 result.json         the chosen prompt, the table, the cost
@@ -8,29 +9,40 @@ prompt.safetensors  `prompt`, (length, width) float32
 prompt.json         what the prompt belongs to
 """
 
-import hashlib
+import contextlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 import yaml
 from safetensors.numpy import save
 
-from cliptune.config import Config, digest
-from cliptune.errors import RunError
+from cliptune.config import Config, digest, validate
+from cliptune.errors import CliptuneError, RunError
 from cliptune.evaluation import Row
-from cliptune.journal import ArrowJournal, Validation, to_bytes, write_durably
+from cliptune.identity import fingerprint, identity, refuse_another
+from cliptune.journal import Generation, Journal, Validation, best_of, sealed, unsealed
 from cliptune.scorer import ModelFacts
+from cliptune.storage import LEASE, Folder, open_folder
 from cliptune.task import Task
 from cliptune.types import Latent, PromptArray
+
+C = TypeVar("C", bound=Config)
+
+CONFIG = "config.yaml"
+ORIGIN = "origin.json"
+RESULT = "result.json"
+TELEMETRY = "telemetry"
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a search took: prompts, forward passes by purpose, seconds."""
+    """What a search took, earlier sessions included."""
 
     prompts_scored: int
     search_passes: int  # prompts x subnetworks x training examples
@@ -44,13 +56,14 @@ class Cost:
 class Result:
     """What a search found."""
 
-    run_dir: Path
+    run_dir: str
     generation: int
     candidate: int
     latent: Latent
     validation: Validation
     table: list[Row]
     cost: Cost
+    stopped: str  # why the search ended, in words
 
 
 @dataclass(frozen=True)
@@ -65,56 +78,81 @@ class Telemetry:
     retries: int
 
 
-def choose_run_dir(config: Config) -> Path:
-    """`run_dir`, or a new name under runs/; refused where something is already there."""
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    path = config.run_dir or Path("runs") / f"{config.task.name}-{stamp}"
-    try:
-        taken = path.exists() and (not path.is_dir() or any(path.iterdir()))
-    except OSError as error:
-        raise RunError(f"run_dir {path} cannot be used: {error.strerror}.") from error
-    if taken:
-        raise RunError(
-            f"run_dir {path} is not empty. Choose a new one; runs are never overwritten."
-        )
-    return path
+@dataclass(frozen=True)
+class RunRecord(Generic[C]):
+    """A run directory, read."""
+
+    path: str
+    config: C
+    facts: ModelFacts
+    identity: dict[str, Any]  # what decides the results; see identity.py
+    generations: list[Generation]
+    telemetry: list[Telemetry]
+    result: dict[str, Any] | None  # of result.json; None where the search has not ended
+
+    @property
+    def best(self) -> Generation | None:
+        """The generation whose prompt is chosen as of now."""
+        return best_of(self.generations) if self.generations else None
 
 
 class RunDirectory:
-    """Writes the record of one search."""
+    """The record of one search, held by the process that writes it; see `opened`."""
 
-    def __init__(self, config: Config, task: Task, facts: ModelFacts) -> None:
-        self.path = choose_run_dir(config)
-        self._task = task
+    journal: Journal
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self.begun = folder.exists(ORIGIN)
+        self.moved = False  # whether another machine or other libraries wrote some of it
+
+    @property
+    def path(self) -> str:
+        return self._folder.place
+
+    def begin(self, config: Config, task: Task, facts: ModelFacts) -> list[Generation]:
+        """Write down what is searched, or check that it is the same; returns what was journalled.
+
+        `config` is resolved: nothing in it is left on auto.
+        """
+        self._config = config = config.model_copy(update={"run_dir": self.path})
         self._facts = facts
-        self._config = config.model_copy(update={"run_dir": self.path})
-        identity = {
-            "config": config.identity(),
-            "model": facts.sha256,
-            "data": task.digest(),
-            "prompt_file": _file_digest(config.prompt.file),
-        }
-        try:
-            for name in ("journal", "telemetry"):
-                (self.path / name).mkdir(parents=True)
-        except OSError as error:
-            raise RunError(f"run_dir {self.path} cannot be made: {error.strerror}.") from error
-        tree = self._config.model_dump(mode="json")
-        text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
-        write_durably(self.path / "config.yaml", text.encode())
-        self.journal = ArrowJournal(self.path / "journal", origin=digest(identity))
+        self.identity = identity(config, task, facts)
+        here, places = fingerprint(), []
+        if self.begun:
+            before = _read_json(self._folder, ORIGIN)
+            refuse_another(self.path, before.get("identity"), self.identity)
+            self.identity = before["identity"]  # without settings that were not known by then
+            places = before.get("platforms", [])
+        self.moved = any(place != here for place in places)
+        self.journal = Journal(self._folder, origin=digest(self.identity))
+        past = self.journal.read()
+        _refuse_smaller(config, len(past))
+        self._folder.write(CONFIG, _yaml(config))
+        if here not in places:
+            origin = {
+                "schema_version": config.schema_version,
+                "identity": self.identity,
+                "facts": asdict(facts),
+                "platforms": [*places, here],
+            }
+            self._folder.write(ORIGIN, _json(origin))
+        self.begun = True
+        return past
+
+    def telemetry(self) -> list[Telemetry]:
+        """What the generations until now took; those that are not known are left out."""
+        return _read_telemetry(self._folder)
 
     def record(self, telemetry: Telemetry) -> None:
         """Write what a generation took."""
         table = pa.Table.from_pylist([asdict(telemetry)])
-        path = self.path / "telemetry" / f"{telemetry.generation:06d}.arrow"
-        write_durably(path, to_bytes(table, {}))
+        self._folder.write(f"{TELEMETRY}/{telemetry.generation:06d}.arrow", sealed(table, {}))
 
     def finish(self, result: Result, prompt: PromptArray) -> None:
         """Write the prompt, what it belongs to, and the result; the result comes last."""
-        write_durably(self.path / "prompt.safetensors", save({"prompt": prompt}))
+        self._folder.write("prompt.safetensors", save({"prompt": prompt}))
         config = self._config
-        scores = {"validation": asdict(result.validation), "accuracy": _table(result)}
         card = {
             "schema_version": config.schema_version,
             "shape": list(prompt.shape),
@@ -129,34 +167,185 @@ class RunDirectory:
                 "ensemble": config.ensemble.seed,
                 "task": config.task.seed,
             },
-            "scores": scores,
+            "scores": {"validation": asdict(result.validation), "accuracy": _table(result)},
         }
-        self._write_json("prompt.json", card)
-        self._write_json("result.json", result_json(result))
-
-    def _write_json(self, name: str, value: Any) -> None:
-        text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-        write_durably(self.path / name, text.encode())
+        self._folder.write("prompt.json", _json(card))
+        self._folder.write(RESULT, _json(result_json(result)))
 
 
-def _file_digest(path: Path | None) -> str | None:
-    return None if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
+@contextmanager
+def opened(config: Config, *, resume: bool = False) -> Iterator[RunDirectory]:
+    """The directory of a new run, or of one to go on with, held against other searches.
+
+    A new one is made at `run_dir`, by default under runs/; it goes again if the search fails before
+    it began, with a model that cannot be loaded for instance.
+    """
+    if resume and config.run_dir is None:
+        raise RunError("run_dir is needed to resume a search: the folder that it was written to.")
+    made = config.run_dir is None
+    folder = open_folder(config.run_dir or _new_folder(config))
+    if resume:
+        check_resumable(folder)
+    else:
+        made = folder.make() or made
+    with _kept_or_removed(folder, made), folder.locked():
+        if not resume and [name for name in folder.names() if name != LEASE]:
+            raise RunError(
+                f"run_dir {folder.place} is not empty. Choose a new one, or go on with the search "
+                f"in it: cliptune search --resume {folder.place}"
+            )
+        run = RunDirectory(folder)
+        if not resume:
+            folder.write(CONFIG, _yaml(config.model_copy(update={"run_dir": folder.place})))
+        try:
+            yield run
+        except CliptuneError:
+            if not run.begun and not resume:
+                folder.delete(CONFIG)
+            raise
+
+
+def read_config(place: str) -> dict[str, Any]:
+    """The settings of a run directory, as a tree."""
+    folder = open_folder(place)
+    check_resumable(folder)
+    try:
+        tree = yaml.safe_load(folder.read(CONFIG).decode())
+    except (ValueError, yaml.YAMLError) as error:
+        raise RunError(f"{place}/{CONFIG} is damaged: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise RunError(f"{place}/{CONFIG} is damaged: expected settings, found {tree!r:.60}.")
+    return tree
+
+
+def read_run(kind: type[C], place: str) -> RunRecord[C]:
+    """Read a run, finished or not, without holding it; RunError for what is none."""
+    folder = open_folder(place)
+    config = validate(kind, {**read_config(place), "run_dir": place})
+    if not folder.exists(ORIGIN):
+        raise RunError(
+            f"{place} has no {ORIGIN}: its search has not begun, or an older cliptune wrote it "
+            "(its config.yaml can be searched again)."
+        )
+    origin = _read_json(folder, ORIGIN)
+    try:
+        facts = ModelFacts(**origin["facts"])
+        journal = Journal(folder, digest(origin["identity"]))
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{place}/{ORIGIN} is not one of cliptune's: {error}.") from None
+    return RunRecord(
+        path=place,
+        config=config,
+        facts=facts,
+        identity=origin["identity"],
+        generations=journal.read(),
+        telemetry=_read_telemetry(folder),
+        result=_read_json(folder, RESULT) if folder.exists(RESULT) else None,
+    )
+
+
+def check_resumable(folder: Folder) -> None:
+    """Refuse what is no run directory."""
+    if not folder.exists(CONFIG):
+        raise RunError(
+            f"{folder.place} is no run directory: there is no {CONFIG} in it. Expected the folder "
+            "that a search said it was written to."
+        )
+    if folder.names("journal") and not folder.exists(ORIGIN):
+        raise RunError(
+            f"{folder.place} has no {ORIGIN}: an older cliptune wrote it, with journal schema "
+            "version 1, or it is incomplete. Its config.yaml can be searched again, with a new "
+            "run_dir."
+        )
 
 
 def result_json(result: Result) -> dict[str, Any]:
     """A result as JSON values."""
     return {
-        "run_dir": str(result.run_dir),
+        "run_dir": result.run_dir,
+        "stopped": result.stopped,
         "selected": {
             "generation": result.generation,
             "candidate": result.candidate,
             "validation_accuracy": result.validation.accuracy,
+            "validation_macro_f1": result.validation.macro_f1,
             "validation_loss": result.validation.loss,
+            "validation_score": result.validation.score,
             "latent": result.latent.tolist(),
         },
         "accuracy": _table(result),
         "cost": asdict(result.cost),
     }
+
+
+@contextmanager
+def _kept_or_removed(folder: Folder, made: bool) -> Iterator[None]:
+    try:
+        yield
+    except CliptuneError:
+        if made:
+            folder.remove()
+        raise
+
+
+def _new_folder(config: Config) -> str:
+    """A folder under runs/ that was not there before."""
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    first = path = Path("runs") / f"{config.task.name}-{stamp}"
+    number = 1
+    try:
+        first.parent.mkdir(exist_ok=True)
+        while True:
+            try:
+                path.mkdir()
+            except FileExistsError:
+                number += 1
+                path = first.with_name(f"{first.name}-{number}")
+            else:
+                return str(path)
+    except OSError as error:
+        raise RunError(f"run_dir {path} cannot be made: {error.strerror}.") from error
+
+
+def _refuse_smaller(config: Config, generations: int) -> None:
+    search = config.search
+    done = generations * search.population
+    if search.budget is not None and done > search.budget:
+        raise RunError(
+            f"search.budget is {search.budget}, but the run has already scored {done} prompts; "
+            "give at least as many."
+        )
+
+
+def _read_telemetry(folder: Folder) -> list[Telemetry]:
+    rows = []
+    for name in folder.names(TELEMETRY):
+        content = folder.read(f"{TELEMETRY}/{name}") if name.endswith(".arrow") else b""
+        if unsealed(content):
+            with contextlib.suppress(TypeError):
+                rows += [
+                    Telemetry(**row) for row in pa.ipc.open_file(content).read_all().to_pylist()
+                ]
+    return rows
+
+
+def _read_json(folder: Folder, name: str) -> dict[str, Any]:
+    try:
+        value = json.loads(folder.read(name))
+    except ValueError as error:
+        raise RunError(f"{folder.place}/{name} is damaged: {error}.") from None
+    if not isinstance(value, dict):
+        raise RunError(f"{folder.place}/{name} is damaged: expected an object.")
+    return value
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _yaml(config: Config) -> bytes:
+    tree = config.model_dump(mode="json")
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True).encode()
 
 
 def _table(result: Result) -> dict[str, dict[str, float]]:

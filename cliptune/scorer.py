@@ -6,7 +6,7 @@ number of actors.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
@@ -159,3 +159,14 @@ def candidate_spans(population: int, micro_batch: int) -> list[tuple[int, int]]:
     most = max(1, micro_batch // ROWS_PER_CANDIDATE)
     cuts = np.linspace(0, population, -(-population // most) + 1).round().astype(int).tolist()
     return list(pairwise(cuts))
+
+
+def micro_batches(unit: Unit, lengths: Sequence[int], micro_batch: int) -> Iterator[list[int]]:
+    """A unit's examples, a forward pass after the other: like lengths together, for less padding.
+
+    `lengths` are the tokens of the split's examples.
+    """
+    order = sorted(range(*unit.examples), key=lambda row: lengths[row])
+    size = max(1, micro_batch // (unit.candidates[1] - unit.candidates[0]))
+    for start in range(0, len(order), size):
+        yield order[start : start + size]

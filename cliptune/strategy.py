@@ -1,6 +1,7 @@
 """Ask and tell: who proposes the next latents. CMA-ES (Hansen, arXiv 1604.00772), random search."""
 
 import warnings
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +12,21 @@ from cliptune.errors import StrategyError
 from cliptune.randomness import generator
 from cliptune.types import Fitness, Latents
 
+TERMINATIONS = {  # pycma's names, in words
+    "tolx": "its steps have become too small to matter",
+    "tolxstagnation": "its mean no longer moves",
+    "tolfunrel": "the fitness values have come very close to each other",
+    "tolflatfitness": "all candidates score the same; a larger search.sigma or prompt.scale, or "
+    "search.loss cross-entropy, gives it something to tell apart",
+    "tolstagnation": "the fitness no longer improves",
+    "tolfacupx": "its steps grow without bound; search.sigma was far too small",
+    "tolupsigma": "its step size grows without bound",
+    "tolconditioncov": "its covariance matrix has become too ill-conditioned",
+    "noeffectcoord": "its steps are lost in rounding",
+    "noeffectaxis": "its steps are lost in rounding",
+    "maxiter": "it has reached its largest number of iterations",
+}
+
 
 class Strategy(Protocol):
     """Proposes latents and learns from their fitness; higher fitness is better."""
@@ -19,15 +35,24 @@ class Strategy(Protocol):
     def step_size(self) -> float:
         """Standard deviation of the proposals along an average axis."""
 
+    @property
+    def termination(self) -> str | None:
+        """Why the strategy itself sees no sense in going on, in words."""
+
     def ask(self) -> Latents:
         """The next `(population, d)` candidates."""
 
-    def tell(self, latents: Latents, fitness: Fitness) -> None:
-        """Learn the fitness of the candidates that were asked for last."""
+    def tell(self, latents: Latents, fitness: Fitness, *, replayed: bool = False) -> None:
+        """Learn the fitness of the candidates that were asked for last.
+
+        If `replayed`, they are a journal's, which another machine may have rounded otherwise.
+        """
 
 
 class RandomSearch:
     """Draws every latent from N(0, sigma^2 I): the strong baseline of the paper."""
+
+    termination = None
 
     def __init__(self, dimension: int, population: int, sigma: float, seed: int) -> None:
         self._shape = (population, dimension)
@@ -42,8 +67,8 @@ class RandomSearch:
     def ask(self) -> Latents:
         return self._turn.asked(self._sigma * self._rng.standard_normal(self._shape))
 
-    def tell(self, latents: Latents, fitness: Fitness) -> None:
-        self._turn.told(latents, fitness)
+    def tell(self, latents: Latents, fitness: Fitness, *, replayed: bool = False) -> None:
+        self._turn.told(latents, fitness, replayed)
 
 
 class CMAES:
@@ -66,10 +91,17 @@ class CMAES:
             "randn": lambda *shape: rng.standard_normal(shape),
             "seed": np.nan,
             "verbose": -9,
+            # Rewards such as accuracy have few values: that all are equal in one generation, or the
+            # best in several, is no reason to end; that they are in more than ten generations is.
+            "tolflatfitness": 10,
+            "tolfun": 0,
+            "tolfunhist": 0,
+            "signals_filename": "",  # else pycma takes orders from a file in the user's folder
         }
         with threadpool_limits(1):
             self._cma = cma.CMAEvolutionStrategy(np.zeros(dimension), sigma, options)
         self._turn = _Turn()
+        self.termination: str | None = None
 
     @property
     def step_size(self) -> float:
@@ -79,10 +111,19 @@ class CMAES:
         with threadpool_limits(1):
             return self._turn.asked(np.asarray(self._cma.ask(), dtype=np.float64))
 
-    def tell(self, latents: Latents, fitness: Fitness) -> None:
-        self._turn.told(latents, fitness)
+    def tell(self, latents: Latents, fitness: Fitness, *, replayed: bool = False) -> None:
+        self._turn.told(latents, fitness, replayed)
         with threadpool_limits(1):
-            self._cma.tell(list(latents), (-fitness).tolist())  # pycma minimises
+            # pycma minimises; it would clip candidates that it did not draw, bit for bit, itself
+            self._cma.tell(list(latents), (-fitness).tolist(), check_points=False)
+            self.termination = _in_words(self._cma.stop())
+
+
+def _in_words(conditions: Mapping[str, object]) -> str | None:
+    if not conditions:
+        return None
+    name = next(iter(conditions))
+    return f"CMA-ES ended the search: {TERMINATIONS.get(name, name)} ({name})"
 
 
 class _Turn:
@@ -97,11 +138,16 @@ class _Turn:
         self._asked = latents.copy()
         return latents
 
-    def told(self, latents: Latents, fitness: Fitness) -> None:
+    def told(self, latents: Latents, fitness: Fitness, replayed: bool) -> None:
         if self._asked is None:
             raise StrategyError("tell() was called before ask(); ask for candidates first.")
-        if not np.array_equal(latents, self._asked):
-            raise StrategyError("tell() expects the very latents that ask() returned last.")
+        if latents.shape != self._asked.shape or not (
+            replayed or np.array_equal(latents, self._asked)
+        ):
+            raise StrategyError(
+                "tell() expects the very latents that ask() returned last, shape "
+                f"{self._asked.shape}; found others, of shape {latents.shape}."
+            )
         if fitness.shape != (len(latents),) or not np.isfinite(fitness).all():
             broken = np.count_nonzero(~np.isfinite(fitness))
             raise StrategyError(
@@ -109,6 +155,20 @@ class _Turn:
                 f"found shape {fitness.shape} with {broken} not finite."
             )
         self._asked = None
+
+
+def replay(strategy: Strategy, latents: Latents, fitness: Fitness) -> float:
+    """Relive a generation; returns how far its latents lie from those that this machine asks for.
+
+    0 means the same bits. Whatever it is, the strategy learns what the journal says.
+    """
+    asked = strategy.ask()
+    if asked.shape != latents.shape:
+        raise StrategyError(
+            f"A generation of shape {latents.shape} cannot be replayed; expected {asked.shape}."
+        )
+    strategy.tell(latents, fitness, replayed=True)
+    return float(np.abs(asked - latents).max())
 
 
 def make_strategy(config: Config) -> Strategy:

@@ -1,22 +1,26 @@
-"""A few-shot task: template, label words, and k examples a class out of a folder's files."""
+"""A few-shot task: template, label words, and k examples a class out of what there is."""
 
-import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from string import Formatter
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cliptune.config import TaskConfig, digest
 from cliptune.errors import TaskError
+from cliptune.examples import USUAL_NAMES, read_examples, read_whole
+from cliptune.formats import Rows, Wanted, shown, some
 from cliptune.randomness import generator
 from cliptune.types import Labels
 
-SPLITS = ("train", "validation", "test")
+SPLITS = tuple(USUAL_NAMES)
 FIELDS = ("text", "text_pair", "mask")
+SURROGATE = re.compile("[\ud800-\udfff]")
+
+LabelTokens = Literal["single", "first"]
 
 
 @dataclass(frozen=True)
@@ -88,9 +92,17 @@ class Split:
     texts: tuple[str, ...]
     pairs: tuple[str, ...] | None  # second sentences, of sentence-pair tasks
     labels: Labels
+    source: str = ""  # what they were drawn from
+    available: int = 0  # how many examples that held
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def take(self, rows: NDArray[np.int64]) -> "Split":
+        """Some of the examples."""
+        texts = tuple(self.texts[row] for row in rows)
+        pairs = None if self.pairs is None else tuple(self.pairs[row] for row in rows)
+        return replace(self, texts=texts, pairs=pairs, labels=self.labels[rows])
 
 
 @dataclass(frozen=True)
@@ -102,6 +114,7 @@ class Task:
     label_words: tuple[str, ...]
     splits: Mapping[str, Split]
     max_tokens: int | None = None
+    label_tokens: LabelTokens = "single"
 
     def __getitem__(self, split: str) -> Split:
         return self.splits[split]
@@ -120,91 +133,149 @@ class Task:
 
 
 def load_task(config: TaskConfig) -> Task:
-    """Read the task's files; train and validation are cut to k examples a class."""
+    """Read the task's examples; train and validation are cut to k a class."""
     template = Template(config.template)
-    folder = _folder(config)
-    splits = {}
-    for name in SPLITS:
-        split = _read(_find(folder, name), template, len(config.label_words))
-        splits[name] = split if name == "test" else _sample(split, name, config)
-    return Task(config.name, template, config.label_words, splits, config.max_tokens)
+    wanted = _wanted(template, config)
+    splits: dict[str, Split] = {}
+    for names, rows in read_examples(config, wanted):
+        splits |= _share_out(_checked(rows, wanted, config), names, config)
+    return _task(template, {name: splits[name] for name in SPLITS}, config)
 
 
-def _folder(config: TaskConfig) -> Path:
-    if config.data is not None:
-        return config.data
-    embedded = Path(str(resources.files("cliptune"))) / "data" / config.name
-    if (embedded / "train.jsonl").is_file():
-        return embedded
-    raise TaskError(
-        f"task.data is needed: task {config.name} brings no examples of its own. "
-        "Give a folder with train.jsonl and validation.jsonl; test.jsonl there or one folder up."
+def load_split(config: TaskConfig, name: str) -> Task:
+    """A task with one split, nothing drawn from it: a whole file, or one of a folder or dataset.
+
+    For scoring a prompt on other examples than those that it was searched with.
+    """
+    template = Template(config.template)
+    wanted = _wanted(template, config)
+    split = _checked(read_whole(config, wanted, name), wanted, config)
+    return _task(template, {name: split}, config)
+
+
+def _wanted(template: Template, config: TaskConfig) -> Wanted:
+    fields = ("text", "text_pair", "label") if template.has_pair else ("text", "label")
+    return {field: getattr(config.columns, field) for field in fields}
+
+
+def _task(template: Template, splits: Mapping[str, Split], config: TaskConfig) -> Task:
+    return Task(
+        config.name, template, config.label_words, splits, config.max_tokens, config.label_tokens
     )
 
 
-def _find(folder: Path, name: str) -> Path:
-    """`<name>.jsonl` in the folder; the test set may lie one folder up, shared by all seeds."""
-    places = [folder / f"{name}.jsonl"]
-    if name == "test":
-        places.append(folder.resolve().parent / "test.jsonl")
-    for place in places:
-        if place.is_file():
-            return place
-    raise TaskError(
-        f"No {name}.jsonl for the task: looked for {' and '.join(map(str, places))}. "
-        "Set task.data to the folder that holds the splits."
-    )
+def _checked(rows: Rows, wanted: Wanted, config: TaskConfig) -> Split:
+    """All rows as a split; the first that is not right is named."""
+    labels = _labels(rows, wanted["label"], config)
+    texts = {
+        field: _texts(rows, field, column) for field, column in wanted.items() if field != "label"
+    }
+    source = f"{rows.source} ({rows.note})" if rows.note else rows.source
+    return Split(texts["text"], texts.get("text_pair"), labels, source, len(rows))
 
 
-def _read(path: Path, template: Template, classes: int) -> Split:
-    columns = _load_columns(path)
-    needed = ["text", "label"] + (["text_pair"] if template.has_pair else [])
-    if missing := [name for name in needed if name not in columns]:
-        raise TaskError(
-            f"{path} lacks the column {missing[0]}; found {', '.join(sorted(columns))}."
+def _texts(rows: Rows, field: str, column: str) -> tuple[str, ...]:
+    for row, text in enumerate(rows.columns[field]):
+        if not (isinstance(text, str) and text.strip()):
+            raise TaskError(
+                f"{rows.where(row)}: {column} must be a text that is not empty; "
+                f"found {shown(text)}."
+            )
+        if SURROGATE.search(text):
+            raise TaskError(
+                f"{rows.where(row)}: {column} must be a text in Unicode; found half a surrogate "
+                f"pair in {shown(text)}."
+            )
+    return tuple(rows.columns[field])
+
+
+def _labels(rows: Rows, column: str, config: TaskConfig) -> Labels:
+    values = rows.columns["label"]
+    known, expected = _known_labels(values[0], rows.only_text, config)
+    labels = np.empty(len(values), dtype=np.int64)
+    for row, value in enumerate(values):
+        label = known.get(value) if type(value) in (int, str) else None
+        if label is None:
+            raise TaskError(
+                f"{rows.where(row)}: {column} must be {expected}; found {shown(value)}."
+            )
+        labels[row] = label
+    return labels
+
+
+def _known_labels(
+    first: Any, only_text: bool, config: TaskConfig
+) -> tuple[dict[int | str, int], str]:
+    """The class of each value that a label column may hold, and these values in words.
+
+    Without task.labels the column's first value tells whether it holds numbers or label words.
+    """
+    words = config.label_words
+    values: Sequence[int | str]
+    if config.labels is not None:
+        values = config.labels
+        expected = f"one of task.labels ({some([repr(value) for value in values])})"
+    elif isinstance(first, str) and not (only_text and first.isdecimal()):
+        values = words
+        expected = (
+            f"one of the label words ({some(words)}) unless task.labels gives the column's values"
         )
-    for row, label in enumerate(columns["label"], start=1):
-        if type(label) is not int or not 0 <= label < classes:
-            raise TaskError(
-                f"{path}, line {row}: label must be a whole number from 0 to {classes - 1} "
-                f"(there are {classes} label words); found {label!r}."
-            )
-    for name in needed:
-        for row, text in enumerate(columns[name], start=1):
-            if name != "label" and not (isinstance(text, str) and text.strip()):
-                raise TaskError(
-                    f"{path}, line {row}: {name} must be a text that is not empty; found {text!r}."
-                )
-    pairs = tuple(columns["text_pair"]) if template.has_pair else None
-    return Split(tuple(columns["text"]), pairs, np.asarray(columns["label"], dtype=np.int64))
-
-
-def _load_columns(path: Path) -> dict[str, list[Any]]:
-    import datasets
-
-    datasets.disable_progress_bars()
-    try:
-        with tempfile.TemporaryDirectory() as cache:
-            loaded = datasets.Dataset.from_json(str(path), cache_dir=cache, keep_in_memory=True)
-            return dict(loaded.to_dict())
-    except Exception as error:
+    elif only_text and any(word.isdecimal() for word in words):
         raise TaskError(
-            f"{path} cannot be read as JSON lines: {error.__cause__ or error}"
-        ) from error
+            f"task.labels is needed: the label words ({some(words)}) could be taken for the "
+            "numbers of classes. Give the label column's values in the order of the label words."
+        )
+    else:
+        values = range(len(words))
+        expected = f"a whole number from 0 to {len(words) - 1} (there are {len(words)} label words)"
+    return {str(v) if only_text else v: label for label, v in enumerate(values)}, expected
 
 
-def _sample(split: Split, name: str, config: TaskConfig) -> Split:
-    """Draw k examples of every class, in the order of the file; all, where there are just k."""
-    rng = generator("examples", config.seed, name)
-    chosen: list[int] = []
+def _share_out(whole: Split, names: tuple[str, ...], config: TaskConfig) -> dict[str, Split]:
+    """Our splits out of one place, without overlap; test is what is left."""
+    _refuse_too_few(whole, names, config)
+    left = np.ones(len(whole), dtype=bool)
+    splits = {}
+    for name in names:
+        if name == "test" or config.k == "all":
+            chosen = np.flatnonzero(left)
+        else:
+            chosen = _draw(np.where(left, whole.labels, -1), config.k, name, config)
+        left[chosen] = False
+        splits[name] = whole.take(chosen)
+    return splits
+
+
+def _refuse_too_few(whole: Split, names: tuple[str, ...], config: TaskConfig) -> None:
+    drawn = [name for name in names if name != "test"]
+    if config.k == "all" and len(names) > 1:
+        raise TaskError(
+            f"task.k=all takes splits whole, but {', '.join(names)} come from one place, "
+            f"{whole.source}. Name another in task.splits.{names[-1]}, or give task.k a number."
+        )
+    needed = len(drawn) * (1 if config.k == "all" else config.k)
+    asked = f"task.k asks for {config.k} examples a class"
+    if len(drawn) > 1:
+        asked += f" for train and as many for validation, {needed} in all"
+    elif config.k == "all":
+        asked = "Each class needs an example"
+    place = names[0] if len(names) == 1 else whole.source
     for label, word in enumerate(config.label_words):
-        rows = np.flatnonzero(split.labels == label)
-        if len(rows) < config.k:
+        has = int((whole.labels == label).sum())
+        if has < needed:
             raise TaskError(
-                f"task.k asks for {config.k} examples a class, but {name} has {len(rows)} of class "
-                f"{label} ({word}). Lower task.k or add examples."
+                f"{asked}, but {place} has {has} of class {label} ({word}). "
+                "Lower task.k or add examples."
             )
-        chosen.extend(rng.permutation(rows)[: config.k].tolist())
-    chosen.sort()
-    pairs = tuple(split.pairs[i] for i in chosen) if split.pairs is not None else None
-    return Split(tuple(split.texts[i] for i in chosen), pairs, split.labels[chosen])
+    if "test" in names and len(whole) == needed * len(config.label_words):
+        raise TaskError(
+            f"{place} has {len(whole)} examples, and {' and '.join(drawn)} use all of them: none "
+            "is left for test. Lower task.k, add examples or set task.splits.test."
+        )
+
+
+def _draw(labels: Labels, k: int, name: str, config: TaskConfig) -> NDArray[np.int64]:
+    """Rows of k examples of every class, in the order of the file; all, where there are just k."""
+    rng = generator("examples", config.seed, name)
+    classes = [np.flatnonzero(labels == label) for label in range(len(config.label_words))]
+    return np.sort(np.concatenate([rng.permutation(rows)[:k] for rows in classes]))

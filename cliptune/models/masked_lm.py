@@ -30,7 +30,7 @@ class MaskedLM(FrozenModel):
                 f"A masked language model is read out at {{mask}}, which task.template lacks; "
                 f"found {task.template.source!r}."
             )
-        words = label_ids(tokenizer, task.template, task.label_words)
+        words = label_ids(tokenizer, task.template, task.label_words, task.label_tokens)
         self._label_ids = torch.tensor(words, device=self.device)
         self._read_at: Tensor | None = None
         module.base_model.register_forward_hook(self._keep_mask_position)

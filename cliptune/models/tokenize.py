@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from cliptune.errors import ModelError, TaskError
-from cliptune.task import Rendered, Split, Template
+from cliptune.task import LabelTokens, Rendered, Split, Template
 
 Offsets = list[tuple[int, int]]
 
@@ -16,7 +16,12 @@ class Encoded:
 
     ids: list[list[int]]
     mask_positions: list[int]  # 0 where the template has no mask
-    truncated: int  # examples whose text was shortened
+    dropped: list[int]  # tokens that truncation took
+
+    @property
+    def truncated(self) -> int:
+        """Examples whose text was shortened."""
+        return sum(count > 0 for count in self.dropped)
 
     @property
     def lengths(self) -> list[int]:
@@ -38,41 +43,58 @@ def encode(
     )
     ids: list[list[int]] = []
     positions: list[int] = []
-    truncated = 0
+    dropped: list[int] = []
     for whole, offsets, example in zip(
         tokens["input_ids"], tokens["offset_mapping"], rendered, strict=True
     ):
         kept = _shorten(whole, offsets, example, limit)
-        truncated += len(kept) < len(whole)
+        dropped.append(len(whole) - len(kept))
         position = _mask_position(whole, offsets, example, tokenizer.mask_token_id)
         ids.append([whole[i] for i in kept])
         positions.append(kept.index(position) if position is not None else 0)
-    return Encoded(ids, positions, truncated)
+    return Encoded(ids, positions, dropped)
 
 
 def label_ids(
-    tokenizer: PreTrainedTokenizerBase, template: Template, label_words: tuple[str, ...]
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template,
+    label_words: tuple[str, ...],
+    label_tokens: LabelTokens = "single",
 ) -> list[int]:
     """The token of each label word where the mask stands, leading space included."""
     _need_offsets(tokenizer)
-    ids = []
+    ids: dict[int, str] = {}
     for word in label_words:
-        example = template.render("", None, word)
-        tokens = tokenizer(example.string, return_offsets_mapping=True)
-        found = [
-            token
-            for token, span in zip(tokens["input_ids"], tokens["offset_mapping"], strict=True)
-            if example.mask_span and _overlap(span, example.mask_span)
-        ]
-        if len(found) != 1 or found[0] == tokenizer.unk_token_id:
+        tokens = word_tokens(tokenizer, template, word)
+        names = tokenizer.convert_ids_to_tokens(tokens)
+        if not tokens or tokenizer.unk_token_id in tokens[: 1 if label_tokens == "first" else None]:
             raise TaskError(
-                f"Each label word must be one token of the model's vocabulary; {word!r} is "
-                f"{tokenizer.convert_ids_to_tokens(found)}. Change it in task.label_words."
+                f"Each label word must be in the model's vocabulary; {word!r} is {names}. "
+                "Change it in task.label_words."
             )
-        ids.append(found[0])
-    if len(set(ids)) < len(ids):
-        raise TaskError(f"Label words must be different tokens; {list(label_words)} are {ids}.")
-    return ids
+        if label_tokens == "single" and len(tokens) > 1:
+            raise TaskError(
+                f"Each label word must be one token of the model's vocabulary; {word!r} is {names}."
+                " Change it in task.label_words, or let task.label_tokens=first read the first one."
+            )
+        if tokens[0] in ids:
+            raise TaskError(
+                f"Label words must be different tokens; {ids[tokens[0]]!r} and {word!r} are both "
+                f"read at {names[0]!r}. Change one of them in task.label_words."
+            )
+        ids[tokens[0]] = word
+    return list(ids)
+
+
+def word_tokens(tokenizer: PreTrainedTokenizerBase, template: Template, word: str) -> list[int]:
+    """All tokens of a word where the mask stands."""
+    example = template.render("", None, word)
+    tokens = tokenizer(example.string, return_offsets_mapping=True)
+    return [
+        token
+        for token, span in zip(tokens["input_ids"], tokens["offset_mapping"], strict=True)
+        if example.mask_span and _overlap(span, example.mask_span)
+    ]
 
 
 def _shorten(ids: list[int], offsets: Offsets, example: Rendered, limit: int) -> list[int]:

@@ -8,7 +8,16 @@ import pytest
 import tiny
 from pydantic import ValidationError
 
-from cliptune.config import Config, Section, digest, merge, preset, presets, validate
+from cliptune.config import (
+    NOT_IDENTITY,
+    Config,
+    Section,
+    digest,
+    merge,
+    preset,
+    presets,
+    validate,
+)
 from cliptune.device import resolve
 from cliptune.errors import ConfigError
 from cliptune.task import Template
@@ -119,7 +128,7 @@ def test_a_seed_of_their_own_is_kept() -> None:
     [
         ({"search": {"budgt": 1}}, r"^Unknown setting search.budgt \(did you mean search.budget"),
         ({"serach": {}}, r"^Unknown setting serach \(did you mean search\?\)"),
-        ({"search": {"zzz": 1}}, r"search.zzz \(known here: method, budget, population, sigma"),
+        ({"search": {"zzz": 1}}, r"search.zzz \(known here: method, budget, max_forward"),
         ({"search": {"budget": "many"}}, "search.budget: .*valid integer.*, found 'many'"),
         ({"search": {"population": 1}}, "search.population: .*greater than or equal to 2.*found 1"),
         ({"search": {"sigma": 0}}, "search.sigma: .*greater than 0, found 0"),
@@ -130,11 +139,17 @@ def test_a_seed_of_their_own_is_kept() -> None:
         ({"ensemble": {"sites": ["head"]}}, "ensemble.sites: .*'embedding', .*found 'head'"),
         ({"ensemble": {"sites": []}}, "ensemble.sites: .*at least 1 item"),
         ({"task": {"label_words": ["one"]}}, "task.label_words: .*at least 2 items"),
-        ({"task": {"label_words": [True, False]}}, "task.label_words: .*string, found True"),
+        ({"task": {"label_words": [True, False]}}, "task.label_words: .*reads yes and no as true"),
+        ({"task": {"labels": [True, False]}}, r"task.labels: .*quote them; found \[True, False\]"),
+        ({"task": {"labels": [0, 1]}}, "labels must be 6 different values, .*; found 0, 1"),
+        ({"task": {"label_words": ["a", "a"]}}, "label_words must differ; found a, a"),
         ({"task": {"name": "../mine"}}, "task.name: .*found '../mine'"),
         ({"task": "sst2"}, "task: .*dictionary.*, found 'sst2'"),
         ({"search": None}, "search: .*dictionary.*, found None"),
         ({"schema_version": 2}, "schema_version: .*should be 1, found 2"),
+        ({"run_dir": ""}, "run_dir: .*at least 1 character"),
+        ({"search": {"max_seconds": float("inf")}}, "search.max_seconds: .*finite.*found inf"),
+        ({"search": {"patience": 0}}, "search.patience: .*greater than or equal to 1, found 0"),
         (["sst2"], "the configuration: .*dictionary"),
     ],
 )
@@ -154,9 +169,34 @@ def test_a_budget_below_one_generation_is_refused() -> None:
     assert "raise search.budget or lower search.population" in message
 
 
-def test_the_budget_pays_for_whole_generations() -> None:
-    config = validate(Config, {"search": {"budget": 39, "population": 10}})
-    assert config.search.generations == 3
+@pytest.mark.parametrize("limit", ["max_forward_passes", "max_seconds"])
+def test_a_search_without_a_budget_needs_another_limit(limit: str) -> None:
+    assert "budget may be null only with search.max_seconds or" in refusal(
+        {"search": {"budget": None, "patience": 3}}
+    )
+    config = validate(Config, {"search": {"budget": None, limit: 1}})
+    assert config.search.budget is None
+
+
+@pytest.mark.parametrize(
+    "selection",
+    ["loss", "accuracy", "macro-f1", "mine:f", "my.metrics:f", "a/b.py:f1", "/a-b/c.py:f_1"],
+)
+def test_selection_is_one_of_ours_or_a_path_to_a_function(selection: str) -> None:
+    assert validate(Config, {"search": {"selection": selection}}).search.selection == selection
+
+
+@pytest.mark.parametrize("selection", ["f1", "", ":f", "mine:", "mine:f()", "mine f", "a:b:c", 3])
+def test_other_selections_are_refused(selection: Any) -> None:
+    message = refusal({"search": {"selection": selection}})
+    assert message.startswith("search.selection: ")
+    assert message.endswith(f"found {selection!r}.")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("place", ["runs/a", "s3://bucket/run", "/mnt/a b/ü"])
+def test_a_run_dir_is_kept_letter_by_letter(place: str) -> None:
+    assert validate(Config, {"run_dir": place}).run_dir == place
 
 
 @pytest.mark.parametrize(
@@ -239,35 +279,26 @@ def identity(**sections: Any) -> dict[str, Any]:
     [
         {"run_dir": "elsewhere"},
         {"search": {"budget": 4000}},
+        {"search": {"budget": None, "max_seconds": 5.0}},
+        {"search": {"max_forward_passes": 99999, "patience": 3}},
         {"task": {"data": "moved"}},
+        {"task": {"subset": "a", "splits": {"test": "b"}}},
+        {"task": {"columns": {"text": "sentence"}, "labels": ["no", "yes"]}},
         {"model": {"name": "moved"}},
     ],
 )
-def test_identity_ignores_places_and_the_budget(sections: dict[str, Any]) -> None:
+def test_identity_ignores_places_and_limits(sections: dict[str, Any]) -> None:
     assert identity(**sections) == identity()
 
 
-@pytest.mark.parametrize(
-    "sections",
-    [
-        {"search": {"loss": "hinge"}},
-        {"search": {"selection": "accuracy"}},
-        {"search": {"population": 5}},
-        {"search": {"sigma": 0.5}},
-        {"search": {"seed": 1}},
-        {"ensemble": {"clip_ratio": 0.2}},
-        {"ensemble": {"seed": 1}},
-        {"ensemble": {"mixer": "median"}},
-        {"prompt": {"length": 4}},
-        {"prompt": {"position": "front"}},
-        {"model": {"micro_batch": 16}},
-        {"model": {"dtype": "bfloat16"}},
-        {"task": {"template": "{text} {mask}"}},
-        {"task": {"max_tokens": 30}},
-    ],
-)
-def test_identity_changes_with_what_decides_results(sections: dict[str, Any]) -> None:
-    assert digest(identity(**sections)) != digest(identity())
+def test_identity_has_every_other_setting() -> None:
+    """A new setting decides the results unless it is said not to."""
+    config = tiny.config(Path("model"), Path("data"))
+    for section in ("task", "model", "prompt", "ensemble", "search"):
+        settings = set(type(getattr(config, section)).model_fields)
+        left_out = settings - set(identity()[section])
+        assert left_out == set(NOT_IDENTITY.get(section, ()))
+    assert set(Config.model_fields) - set(identity()) == {"run_dir"}
 
 
 def test_a_digest_is_of_the_value_not_of_the_order_of_its_keys() -> None:

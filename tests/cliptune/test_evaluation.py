@@ -1,5 +1,6 @@
 """Evaluation against numbers worked out by hand."""
 
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,45 @@ def test_validation_of_no_latent_is_without_a_soft_prompt() -> None:
     assert scorer.calls == [(True, "validation", (FULL_NETWORK,))]
 
 
+def test_validation_has_macro_f1_too() -> None:
+    # Right are 0, 1, 0, 1, 0 of 0, 1, 0, 1, 0, 1; the last one is called 0.
+    precision = (3 / 4, 2 / 2)
+    recall = (3 / 3, 2 / 3)
+    f1 = [2 * p * r / (p + r) for p, r in zip(precision, recall, strict=True)]
+    assert validate(Oracle(), LATENT).macro_f1 == pytest.approx(sum(f1) / 2, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("selection", "score"),
+    [
+        ("loss", lambda found: -found.loss),
+        ("accuracy", lambda found: found.accuracy),
+        ("macro-f1", lambda found: found.macro_f1),
+    ],
+)
+def test_the_score_is_the_measure_that_selection_names(selection: str, score: Any) -> None:
+    found = validate(Oracle(search={"selection": selection}), LATENT)
+    assert found.score == score(found)
+
+
+@pytest.mark.parametrize("place", ["mine.py", "mine"])
+def test_the_score_may_be_of_the_users_own_making(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is given probabilities and labels: here, how sure the prompt is of the first class."""
+    name = f"own_{uuid.uuid4().hex}"  # the module of no other test
+    (tmp_path / f"{name}.py").write_text("def f(p, labels): return p[labels == 0, 0].sum()")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = validate(Oracle(search={"selection": f"{place.replace('mine', name)}:f"}), LATENT)
+    assert found.score == pytest.approx(3 / (1 + np.exp(-1)), rel=1e-12)
+    assert found.accuracy == 5 / 6  # the others are what they were
+
+
 def test_values_are_plain_numbers_for_the_journal() -> None:
     found = validate(Oracle(), LATENT)
     assert isinstance(found, Validation)
-    assert type(found.accuracy) is type(found.loss) is float
+    assert {type(value) for value in vars(found).values()} == {float}
 
 
 def test_the_table_has_every_split_for_the_three_ways_to_classify() -> None:

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -10,16 +11,23 @@ import pytest
 
 from cliptune.errors import RunError
 from cliptune.journal import (
+    BLANK,
+    OWN,
     PREVIOUS,
     SCHEMA,
+    SCHEMA_VERSION,
     VERSION,
-    ArrowJournal,
     Generation,
+    Journal,
     Validation,
-    write_durably,
+    best_of,
+    sealed,
+    unsealed,
 )
+from cliptune.storage import LocalFolder
 
 ORIGIN = "0" * 64
+OLD_RUN = Path(__file__).parents[1] / "data" / "run-schema-1"
 
 
 def generation(number: int, seed: int = 0) -> Generation:
@@ -31,31 +39,33 @@ def generation(number: int, seed: int = 0) -> Generation:
         fitness=rng.standard_normal(4),
         step_size=float(rng.random()),
         best=2,
-        validation=Validation(accuracy=float(rng.random()), loss=float(rng.random())),
+        validation=Validation(*rng.random(4).tolist()),
     )
 
 
+def journal(folder: Path, origin: str = ORIGIN) -> Journal:
+    return Journal(LocalFolder(str(folder)), origin)
+
+
 def write(folder: Path, *generations: Generation, origin: str = ORIGIN) -> list[Path]:
-    folder.mkdir(exist_ok=True)
-    journal = ArrowJournal(folder, origin)
+    writer = journal(folder, origin)
     for each in generations:
-        journal.append(each)
-    return sorted(folder.iterdir())
+        writer.append(each)
+    return sorted((folder / "journal").iterdir())
 
 
 def read(folder: Path, origin: str = ORIGIN) -> list[Generation]:
-    return list(ArrowJournal(folder, origin).read())
+    return journal(folder, origin).read()
 
 
 def table(file: Path) -> pa.Table:
     return pa.ipc.open_file(file).read_all()
 
 
-def stamp(file: Path, metadata: dict[bytes, bytes] | None) -> None:
-    """Give a file other metadata and leave its rows."""
-    changed = table(file).replace_schema_metadata(metadata)
-    with pa.ipc.new_file(file, changed.schema) as writer:
-        writer.write_table(changed)
+def reseal(file: Path, metadata: dict[bytes, bytes]) -> None:
+    """Give a file other metadata and a seal that fits."""
+    kept = table(file)
+    file.write_bytes(sealed(kept, {**kept.schema.metadata, **metadata}))
 
 
 def assert_same(one: Generation, other: Generation) -> None:
@@ -67,10 +77,13 @@ def assert_same(one: Generation, other: Generation) -> None:
         assert getattr(one, name) == getattr(other, name)
 
 
+# What is written
+
+
 def test_generations_come_back_as_they_were(tmp_path: Path) -> None:
     written = [generation(number) for number in range(3)]
-    write(tmp_path / "j", *written)
-    found = read(tmp_path / "j")
+    write(tmp_path, *written)
+    found = read(tmp_path)
     assert len(found) == 3
     for one, other in zip(written, found, strict=True):
         assert_same(one, other)
@@ -78,13 +91,16 @@ def test_generations_come_back_as_they_were(tmp_path: Path) -> None:
 
 def test_an_empty_journal_holds_no_generation(tmp_path: Path) -> None:
     assert read(tmp_path) == []
+    (tmp_path / "journal").mkdir()
+    assert read(tmp_path) == []
 
 
 def test_a_file_a_generation_and_a_row_a_candidate(tmp_path: Path) -> None:
-    files = write(tmp_path / "j", generation(0), generation(1))
+    files = write(tmp_path, generation(0), generation(1))
     assert [file.name for file in files] == ["000000.arrow", "000001.arrow"]
     second, expected = table(files[1]), generation(1)
     assert second.schema.equals(SCHEMA)
+    assert second.schema.metadata[VERSION] == b"2"
     assert second["generation"].to_pylist() == [1] * 4
     assert second["candidate"].to_pylist() == [0, 1, 2, 3]
     assert second["latent"].to_pylist() == expected.latents.tolist()
@@ -94,16 +110,34 @@ def test_a_file_a_generation_and_a_row_a_candidate(tmp_path: Path) -> None:
 
 
 def test_what_was_not_validated_is_null(tmp_path: Path) -> None:
-    [file] = write(tmp_path / "j", generation(0))
-    accuracy, loss = generation(0).validation.accuracy, generation(0).validation.loss
-    assert table(file)["validation"].to_pylist() == [None, None, accuracy, None]
-    assert table(file)["validation_loss"].to_pylist() == [None, None, loss, None]
+    [file] = write(tmp_path, generation(0))
+    expected = generation(0).validation
+    for column, value in (
+        ("validation", expected.accuracy),
+        ("validation_loss", expected.loss),
+        ("validation_f1", expected.macro_f1),
+        ("validation_score", expected.score),
+    ):
+        assert table(file)[column].to_pylist() == [None, None, value, None]
 
 
-def test_every_file_carries_the_hash_of_the_one_before(tmp_path: Path) -> None:
-    files = write(tmp_path / "j", *map(generation, range(3)))
-    expected = [ORIGIN, *(hashlib.sha256(f.read_bytes()).hexdigest() for f in files[:-1])]
-    assert [table(f).schema.metadata[PREVIOUS].decode() for f in files] == expected
+def test_every_file_names_the_digest_that_the_one_before_carries(tmp_path: Path) -> None:
+    files = write(tmp_path, *map(generation, range(3)))
+    digests = [unsealed(file.read_bytes()) for file in files]
+    assert [table(f).schema.metadata[OWN].decode() for f in files] == [
+        f"sha256:{digest}" for digest in digests
+    ]
+    named = [table(f).schema.metadata[PREVIOUS].decode() for f in files]
+    assert named == [ORIGIN, *digests[:-1]]
+
+
+def test_the_digest_is_of_the_file_with_zeros_in_the_digests_place(tmp_path: Path) -> None:
+    [file] = write(tmp_path, generation(0), origin="1" * 64)
+    content, digest = file.read_bytes(), unsealed(file.read_bytes())
+    assert digest is not None
+    assert content.count(digest.encode()) == 2  # Arrow writes the schema at both ends
+    blank = content.replace(digest.encode(), BLANK)
+    assert hashlib.sha256(blank).hexdigest() == digest
 
 
 def test_equal_generations_give_equal_bytes(tmp_path: Path) -> None:
@@ -119,104 +153,240 @@ def test_latents_in_another_memory_layout_give_equal_bytes(tmp_path: Path) -> No
     assert one.read_bytes() == other.read_bytes()
 
 
-def test_no_temporary_file_is_left(tmp_path: Path) -> None:
-    files = write(tmp_path / "j", generation(0), generation(1))
-    assert {file.suffix for file in files} == {".arrow"}
-
-
-def test_what_a_killed_writer_left_behind_is_not_read(tmp_path: Path) -> None:
-    write(tmp_path / "j", generation(0))
-    (tmp_path / "j" / "000001.arrow.tmp").write_bytes(b"half a fi")
-    assert len(read(tmp_path / "j")) == 1
-
-
 def test_a_journal_that_was_read_goes_on_where_it_stopped(tmp_path: Path) -> None:
     whole = write(tmp_path / "a", *map(generation, range(3)))
     write(tmp_path / "b", generation(0), generation(1))
-    journal = ArrowJournal(tmp_path / "b", ORIGIN)
-    assert len(list(journal.read())) == 2
-    journal.append(generation(2))
-    assert (tmp_path / "b" / "000002.arrow").read_bytes() == whole[2].read_bytes()
+    again = journal(tmp_path / "b")
+    assert len(again.read()) == 2
+    again.append(generation(2))
+    assert (tmp_path / "b" / "journal" / "000002.arrow").read_bytes() == whole[2].read_bytes()
 
 
-def test_a_changed_file_breaks_the_chain(tmp_path: Path) -> None:
+def test_a_generation_is_never_written_twice_or_out_of_turn(tmp_path: Path) -> None:
+    writer = journal(tmp_path)
+    writer.append(generation(0))
+    for number in (0, 2):
+        with pytest.raises(RunError, match=f"generation 1 comes next, found {number}"):
+            writer.append(generation(number))
+
+
+def test_a_journal_that_was_not_read_is_not_written_over(tmp_path: Path) -> None:
+    [file] = write(tmp_path, generation(0))
+    before = file.read_bytes()
+    with pytest.raises(RunError, match=r"only appended to: .*journal/000000\.arrow"):
+        journal(tmp_path).append(generation(0, seed=1))
+    assert file.read_bytes() == before
+
+
+# What is damaged
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A journal of one small file, the one with the fewest bytes to turn."""
+    plain = generation(0)
+    parts = (plain.latents[:2, :1], plain.rewards[:2, :1], plain.fitness[:2])
+    latents, rewards, fitness = parts
+    small = replace(plain, latents=latents, rewards=rewards, fitness=fitness, best=1)
+    return write(tmp_path, small)[0]
+
+
+@pytest.fixture
+def guarded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail if Arrow, which such bytes can crash, is given a damaged file."""
+
+    def refuse(source: object) -> NoReturn:
+        raise AssertionError("Arrow was given a damaged file.")
+
+    monkeypatch.setattr(pa.ipc, "open_file", refuse)
+
+
+def test_no_bit_of_a_file_can_turn_unnoticed(small: Path) -> None:
+    content = bytearray(small.read_bytes())
+    assert unsealed(bytes(content)) is not None
+    for place in range(len(content)):
+        for bit in range(8):
+            content[place] ^= 1 << bit
+            assert unsealed(bytes(content)) is None, f"bit {bit} of byte {place}"
+            content[place] ^= 1 << bit
+
+
+def test_a_file_with_any_byte_changed_is_set_aside_unopened(small: Path, guarded: None) -> None:
+    content = small.read_bytes()
+    folder = small.parents[1]
+    for place in range(len(content)):
+        changed = content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :]
+        small.write_bytes(changed)
+        reader = journal(folder)
+        assert reader.read() == []
+        aside = reader.set_aside()
+        assert aside == f"{small}.damaged"
+    assert [file.name for file in small.parent.iterdir()] == ["000000.arrow.damaged"]
+
+
+def test_a_file_cut_off_anywhere_is_damaged_and_unopened(small: Path, guarded: None) -> None:
+    content = small.read_bytes()
+    for length in range(len(content)):
+        assert unsealed(content[:length]) is None
+    for length in (*range(0, len(content), 97), len(content) - 1):
+        small.write_bytes(content[:length])
+        assert read(small.parents[1]) == []
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[:8],
+        lambda content: content[:500],
+        lambda content: content + b"\0",
+        lambda content: bytes(len(content)),
+        lambda content: b"not an Arrow file",
+        lambda content: content.replace(b"sha256:", b"sha512:"),
+    ],
+    ids=["empty", "magic", "half", "longer", "zeros", "foreign", "no seal"],
+)
+class TestDamage:
+    def test_the_last_file_is_set_aside_and_the_ones_before_are_read(
+        self, damage: object, tmp_path: Path
+    ) -> None:
+        files = write(tmp_path, *map(generation, range(3)))
+        whole = files[2].read_bytes()
+        files[2].write_bytes(damage(whole))  # type: ignore[operator]
+        reader = journal(tmp_path)
+        assert [found.number for found in reader.read()] == [0, 1]
+        assert files[2].exists()  # reading changes nothing
+        assert reader.set_aside() == f"{files[2]}.damaged"
+        assert Path(f"{files[2]}.damaged").read_bytes() == damage(whole)  # type: ignore[operator]
+        assert reader.set_aside() is None
+        reader.append(generation(2))
+        assert files[2].read_bytes() == whole
+        assert len(read(tmp_path)) == 3
+
+    @pytest.mark.parametrize("number", [0, 1])
+    def test_further_back_it_is_an_error_that_names_the_file(
+        self, number: int, damage: object, tmp_path: Path
+    ) -> None:
+        files = write(tmp_path, *map(generation, range(3)))
+        files[number].write_bytes(damage(files[number].read_bytes()))  # type: ignore[operator]
+        reader = journal(tmp_path)
+        with pytest.raises(RunError, match=rf"/00000{number}\.arrow is damaged: its bytes are not"):
+            reader.read()
+        assert reader.set_aside() is None
+        assert sorted((tmp_path / "journal").iterdir()) == files
+
+
+def test_a_whole_journal_has_nothing_to_set_aside(tmp_path: Path) -> None:
+    write(tmp_path, generation(0))
+    reader = journal(tmp_path)
+    reader.read()
+    assert reader.set_aside() is None
+
+
+def test_what_a_killed_writer_or_an_earlier_damage_left_behind_is_not_read(tmp_path: Path) -> None:
+    write(tmp_path, generation(0))
+    for name in ("000001.arrow.tmp", "000001.arrow.damaged"):
+        (tmp_path / "journal" / name).write_bytes(b"half a fi")
+    assert len(read(tmp_path)) == 1
+
+
+# What is missing or foreign
+
+
+@pytest.mark.parametrize(("number", "next_one"), [(0, 1), (1, 2)])
+def test_a_missing_file_is_named(number: int, next_one: int, tmp_path: Path) -> None:
+    files = write(tmp_path, *map(generation, range(4)))
+    files[number].unlink()
+    message = rf"0{number}\.arrow is missing; the journal goes on with 00000{next_one}\.arrow\.$"
+    with pytest.raises(RunError, match=message):
+        read(tmp_path)
+
+
+def test_a_file_that_is_none_of_the_journals_is_named(tmp_path: Path) -> None:
+    write(tmp_path, generation(0))
+    (tmp_path / "journal" / "copy of 000000.arrow").write_bytes(b"")
+    with pytest.raises(RunError, match=r"goes on with copy of 000000\.arrow"):
+        read(tmp_path)
+
+
+def test_a_file_that_was_changed_and_sealed_again_breaks_the_chain(tmp_path: Path) -> None:
     files = write(tmp_path / "j", *map(generation, range(4)))
-    [other, *_] = write(tmp_path / "k", generation(0, seed=1))
-    stamp(other, table(files[1]).schema.metadata)
+    [other] = write(tmp_path / "k", generation(0, seed=1))
     files[1].write_bytes(other.read_bytes())
-    message = r"000002.arrow does not follow the file before it: .*The journal was changed"
+    reseal(files[1], {PREVIOUS: str(unsealed(files[0].read_bytes())).encode()})
+    message = r"000002\.arrow does not follow the file before it: .*The journal was changed"
     with pytest.raises(RunError, match=message):
         read(tmp_path / "j")
 
 
 def test_the_journal_of_another_search_is_refused(tmp_path: Path) -> None:
-    write(tmp_path / "j", generation(0), origin="1" * 64)
-    message = r"000000.arrow does not follow .*expected SHA-256 0{12}\.\.\., it names 1{12}"
+    write(tmp_path, generation(0), origin="1" * 64)
+    message = r"000000\.arrow does not follow .*expected SHA-256 0{12}\.\.\., it names 1{12}"
     with pytest.raises(RunError, match=message):
-        read(tmp_path / "j")
+        read(tmp_path)
 
 
-def test_a_file_of_another_search_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_file_of_another_search_is_refused_wherever_it_is(number: int, tmp_path: Path) -> None:
     files = write(tmp_path / "j", *map(generation, range(3)))
     foreign = write(tmp_path / "k", *map(generation, range(3)), origin="1" * 64)
-    files[1].write_bytes(foreign[1].read_bytes())
-    with pytest.raises(RunError, match=r"000001.arrow does not follow .*another search's"):
+    files[number].write_bytes(foreign[number].read_bytes())
+    with pytest.raises(RunError, match=rf"00000{number}\.arrow does not follow .*another search's"):
         read(tmp_path / "j")
+    assert [file.name for file in files] == [
+        f.name for f in sorted((tmp_path / "j/journal").iterdir())
+    ]
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    files = write(tmp_path / "j", *map(generation, range(3)))
-    files[1].unlink()
-    with pytest.raises(RunError, match=r"000001.arrow cannot be read: No such file"):
-        read(tmp_path / "j")
+# Other versions
 
 
-@pytest.mark.parametrize("keep", [0, 8, 500])
-def test_a_truncated_file_is_damaged(keep: int, tmp_path: Path) -> None:
-    files = write(tmp_path / "j", generation(0), generation(1))
-    files[1].write_bytes(files[1].read_bytes()[:keep])
-    with pytest.raises(RunError, match=r"000001.arrow is damaged"):
-        read(tmp_path / "j")
+@pytest.mark.parametrize("files", [1, 3])
+def test_a_journal_of_schema_version_1_is_refused_by_its_version(
+    files: int, tmp_path: Path
+) -> None:
+    (tmp_path / "journal").mkdir()
+    for file in sorted((OLD_RUN / "journal").iterdir())[:files]:
+        (tmp_path / "journal" / file.name).write_bytes(file.read_bytes())
+    reader = journal(tmp_path)
+    message = rf"000000\.arrow is of journal schema version 1, .*reads {SCHEMA_VERSION}\. .*config"
+    with pytest.raises(RunError, match=message):
+        reader.read()
+    assert reader.set_aside() is None
 
 
-@pytest.mark.parametrize("metadata", [{VERSION: b"2"}, {b"other": b"1"}])
-def test_another_schema_version_is_refused(metadata: dict[bytes, bytes], tmp_path: Path) -> None:
-    [file] = write(tmp_path / "j", generation(0))
-    assert table(file).schema.metadata[VERSION] == b"1"
-    stamp(file, {PREVIOUS: ORIGIN.encode(), **metadata})
-    with pytest.raises(RunError, match=r"000000.arrow has journal schema version .*reads 1"):
-        read(tmp_path / "j")
+@pytest.mark.parametrize("files", [1, 3])
+def test_a_newer_schema_version_is_refused_by_its_version(
+    files: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as future:
+        future.setattr("cliptune.journal.SCHEMA_VERSION", 3)
+        write(tmp_path, *map(generation, range(files)))
+    message = r"000000\.arrow is of journal schema version 3; .*reads 2\. Update"
+    with pytest.raises(RunError, match=message):
+        read(tmp_path)
+
+
+# Which one is chosen
 
 
 @pytest.mark.parametrize(
-    ("selection", "better", "worse"),
-    [
-        ("accuracy", (0.9, 5.0), (0.8, 0.1)),
-        ("accuracy", (0.8, 0.1), (0.8, 0.2)),
-        ("loss", (0.8, 0.1), (0.9, 5.0)),
-        ("loss", (0.9, 0.1), (0.8, 0.1)),
+    ("better", "worse"),
+    [  # accuracy, loss, macro-F1, score
+        ((0.1, 9.0, 0.1, 0.9), (0.9, 0.1, 0.9, 0.8)),  # the score decides alone
+        ((0.1, 0.1, 0.1, 0.5), (0.9, 0.2, 0.9, 0.5)),  # then the loss
+        ((0.9, 0.1, 0.1, 0.5), (0.8, 0.1, 0.9, 0.5)),  # then the accuracy
     ],
 )
-def test_validations_sort_by_the_selection_and_then_by_the_other_measure(
-    selection: str, better: tuple[float, float], worse: tuple[float, float]
+def test_validations_sort_by_score_then_loss_then_accuracy(
+    better: tuple[float, ...], worse: tuple[float, ...]
 ) -> None:
-    assert Validation(*better).order(selection) > Validation(*worse).order(selection)
+    assert Validation(*better).order > Validation(*worse).order
+    two = [replace(generation(i), validation=Validation(*v)) for i, v in enumerate((worse, better))]
+    assert best_of(two).number == 1
+    assert best_of(two[::-1]).number == 1
 
 
-def test_a_file_that_cannot_be_written_says_what_is_safe(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"cannot be written: No such file.*before is intact"):
-        write_durably(tmp_path / "missing" / "file", b"content")
-
-
-def test_writing_replaces_a_file_as_a_whole(tmp_path: Path) -> None:
-    write_durably(tmp_path / "file", b"a long first content")
-    write_durably(tmp_path / "file", b"short")
-    assert [(f.name, f.read_bytes()) for f in tmp_path.iterdir()] == [("file", b"short")]
-
-
-def test_a_generation_is_never_written_twice_or_out_of_turn(tmp_path: Path) -> None:
-    journal = ArrowJournal(tmp_path, ORIGIN)
-    journal.append(generation(0))
-    for number in (0, 2):
-        with pytest.raises(RunError, match=f"generation 1 comes next, found {number}"):
-            journal.append(generation(number))
+def test_the_first_of_equals_is_the_best() -> None:
+    equals = [replace(generation(i), validation=Validation(0.5, 0.5, 0.5, 0.5)) for i in range(3)]
+    assert best_of(equals).number == 0

@@ -1,57 +1,26 @@
 """The search: what is chosen, counted, written down and told, with plain and with real scorers."""
 
 import json
+import uuid
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import tiny
 import yaml
+from runs import Listener, plain, run
+from runs import rows as journal
 from safetensors.numpy import load_file
 
-from cliptune.errors import RunError, ScorerError
+from cliptune.errors import ConfigError, RunError, ScorerError
 from cliptune.evaluation import evaluate
 from cliptune.journal import Validation
 from cliptune.local import LocalScorer
 from cliptune.loop import Observer, Progress, search
 from cliptune.rewards import MIXERS
-from cliptune.run import Result
-from cliptune.scorer import Scorer
 from cliptune.subnetwork import FULL_NETWORK
 from cliptune.task import load_task
-
-
-class Listener(Observer):
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.phases: list[str] = []
-        self.progress: list[Progress] = []
-
-    def phase(self, message: str) -> None:
-        self.phases.append(message)
-
-    def generation(self, progress: Progress) -> None:
-        self.progress.append(progress)
-
-
-def plain(run_dir: Path, **sections: Any) -> tiny.PlainScorer:
-    """A scorer of 20 generations of 8 candidates, without a model."""
-    defaults = {"budget": 160, "population": 8}
-    sections["search"] = defaults | sections.get("search", {})
-    return tiny.PlainScorer(tiny.config(Path("model"), Path("data"), run_dir, **sections))
-
-
-def run(scorer: Scorer, observer: Observer | None = None) -> Result:
-    return search(scorer.config, scorer, observer)
-
-
-def journal(run_dir: Path) -> list[list[dict[str, Any]]]:
-    """Rows of a run's journal, by generation."""
-    files = sorted((run_dir / "journal").iterdir())
-    return [pa.ipc.open_file(file).read_all().to_pylist() for file in files]
 
 
 def test_a_scorer_without_torch_can_be_searched(tmp_path: Path) -> None:
@@ -64,44 +33,81 @@ def test_a_scorer_without_torch_can_be_searched(tmp_path: Path) -> None:
     assert scorer.score(result.latent[None]).mean() > start / 4  # less than half as far away
 
 
-@pytest.mark.parametrize("selection", ["loss", "accuracy"])
+@pytest.mark.parametrize("selection", ["loss", "accuracy", "macro-f1"])
 def test_the_result_is_the_best_validated_candidate_of_the_journal(
     selection: str, tmp_path: Path
 ) -> None:
     result = run(plain(tmp_path / "run", search={"selection": selection}))
+    names = ("validation", "validation_loss", "validation_f1", "validation_score")
     validated = {
-        Validation(row["validation"], row["validation_loss"]): row
-        for rows in journal(result.run_dir)
-        for row in rows
+        Validation(*(row[name] for name in names)): row
+        for generation in journal(result.run_dir)
+        for row in generation
         if row["validation"] is not None
     }
     assert len(validated) == 20
-    best = max(validated, key=lambda validation: validation.order(selection))
+    best = max(validated, key=lambda validation: validation.order)
     assert result.validation == best
     assert result.generation == validated[best]["generation"]
     assert result.candidate == validated[best]["candidate"]
     assert result.latent.tolist() == validated[best]["latent"]
 
 
-@pytest.mark.parametrize(("selection", "chosen"), [("accuracy", 1), ("loss", 2)])
-def test_selection_decides_what_the_best_is(selection: str, chosen: int, tmp_path: Path) -> None:
-    leads = [  # of the right class over the wrong one: without a prompt, then by generation
-        [0.0] * 6,
-        [0.1, 0.1, 0.1, 0.1, 0.1, -0.1],
-        [0.5, 0.5, 0.5, 0.5, 0.5, -0.1],  # as accurate as the one before, at less loss
-        [9.0, 9.0, 9.0, 9.0, -0.1, -0.1],  # of least loss
-        [0.4, 0.4, 0.4, 0.4, 0.4, -0.1],
-    ]
+LEADS = [  # of the right class over the wrong one, by example; the classes are 0, 1, 0, 1, 0, 1
+    [0.1, 0.1, 0.1, 0.1, 0.1, -0.1],
+    [0.5, 0.5, 0.5, 0.5, 0.5, -0.1],  # as accurate as the one before, at less loss
+    [9.0, -0.1, 9.0, 9.0, 9.0, -0.1],  # of least loss; class 1 is often missed
+    [0.4, 0.4, -0.1, 0.4, 0.4, -0.1],  # as accurate, and fair to both classes
+    [0.5, 0.5, 0.5, 0.5, 0.5, -0.1],  # as good in all as the second
+    [-9, 0.1, -9, -9, -9, 0.1],  # hardly ever right
+]
 
-    class Scripted(tiny.PlainScorer):
-        def class_scores(self, latents: Any, split: str, subnetworks: Any) -> Any:
-            scores = super().class_scores(latents, split, subnetworks)
-            if split == "validation" and leads:
-                scores[..., np.arange(6), self.task[split].labels] = leads.pop(0)
-            return scores
 
-    settings = {"budget": 32, "selection": selection}
-    assert run(Scripted(plain(tmp_path / "run", search=settings).config)).generation == chosen
+class Scripted(tiny.PlainScorer):
+    """Its prompts have the leads above on validation, a generation each."""
+
+    generations = 0
+
+    def class_scores(self, latents: Any, split: str, subnetworks: Any) -> Any:
+        scores = super().class_scores(latents, split, subnetworks)
+        if split == "validation" and latents is not None and self.generations < len(LEADS):
+            scores[..., np.arange(6), self.task[split].labels] = LEADS[self.generations]
+            self.generations += 1
+        return scores
+
+
+@pytest.mark.parametrize(
+    ("selection", "chosen"),
+    [("loss", 2), ("accuracy", 1), ("macro-f1", 1), ("{place}:fair", 3), ("{place}:worst", 5)],
+)
+def test_selection_decides_what_the_best_is(
+    selection: str, chosen: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = f"own_{uuid.uuid4().hex}"  # the module of no other test
+    (tmp_path / f"{name}.py").write_text(
+        "def fair(p, labels):\n"
+        "    right = p.argmax(axis=1) == labels\n"
+        "    return -abs(right[labels == 0].mean() - right[labels == 1].mean())\n"
+        "def worst(p, labels): return -(p.argmax(axis=1) == labels).mean()\n"
+    )
+    settings = {"budget": 48, "selection": selection.format(place=f"{name}.py")}
+    result = run(Scripted(plain(tmp_path / "run", search=settings).config))
+    assert result.generation == chosen
+
+
+def test_a_metric_of_the_users_own_that_breaks_later_leaves_whole_generations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = f"own_{uuid.uuid4().hex}"
+    (tmp_path / f"{name}.py").write_text(
+        "calls = []\ndef f(p, labels):\n    calls.append(1)\n    return 1 / (4 - len(calls))\n"
+    )
+    scorer = plain(tmp_path / "run", search={"selection": f"{name}.py:f"})
+    with pytest.raises(ConfigError, match=rf"{name}\.py:f failed on .*: ZeroDivisionError"):
+        run(scorer)
+    assert len(journal(tmp_path / "run")) == 2  # after the manual prompt's
 
 
 def test_the_first_of_equals_is_chosen(tmp_path: Path) -> None:
@@ -166,8 +172,8 @@ def test_without_clipping_one_network_is_counted(tmp_path: Path) -> None:
 
 def test_telemetry_has_a_file_a_generation(tmp_path: Path) -> None:
     result = run(plain(tmp_path / "run", search={"budget": 24}))
-    files = sorted((result.run_dir / "telemetry").iterdir())
-    rows = [row for file in files for row in pa.ipc.open_file(file).read_all().to_pylist()]
+    files = sorted((Path(result.run_dir) / "telemetry").iterdir())
+    rows = [row for generation in journal(result.run_dir, "telemetry") for row in generation]
     assert [file.name for file in files] == ["000000.arrow", "000001.arrow", "000002.arrow"]
     assert [row["generation"] for row in rows] == [0, 1, 2]
     assert [row["forward_passes"] for row in rows] == [8 * 3 * 6 + 6] * 3
@@ -250,7 +256,7 @@ def test_a_generation_that_fails_leaves_only_whole_ones_behind(tmp_path: Path) -
 def test_a_run_directory_in_use_is_refused_before_anything_is_scored(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     scorer = plain(tmp_path)
-    with pytest.raises(RunError, match="never overwritten"):
+    with pytest.raises(RunError, match="is not empty"):
         run(scorer)
     assert scorer.usage.forward_passes == 0
 
@@ -263,15 +269,15 @@ def test_a_model_is_searched_in_this_process_unless_a_scorer_is_given(
     given = tiny.config(model_dir, task_dir, tmp_path / "run", model=auto)
     result = search(given, observer=listener)
 
-    tree = yaml.safe_load((result.run_dir / "config.yaml").read_text())
+    tree = yaml.safe_load((Path(result.run_dir) / "config.yaml").read_text())
     assert "auto" not in {tree["model"][name] for name in auto}
     assert listener.phases[0] == f"Loading {model_dir}"
 
     resolved = given.model_copy(update={"model": given.model.model_copy(update=tree["model"])})
     again = LocalScorer(resolved, load_task(resolved.task))
-    saved = load_file(result.run_dir / "prompt.safetensors")["prompt"]
+    saved = load_file(Path(result.run_dir) / "prompt.safetensors")["prompt"]
     assert np.array_equal(saved, again.prompt(result.latent))
     assert evaluate(again, result.latent, result.generation) == result.table
-    written = json.loads((result.run_dir / "result.json").read_text())
+    written = json.loads((Path(result.run_dir) / "result.json").read_text())
     assert written["accuracy"] == {row.name: row.accuracy for row in result.table}
     assert written["selected"]["latent"] == result.latent.tolist()

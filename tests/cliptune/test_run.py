@@ -1,53 +1,76 @@
-"""The run directory: never overwritten, complete, and enough to run the search again."""
+"""The run directory: never overwritten, complete, and enough to read or to search again."""
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import runs
 import tiny
 import yaml
 from safetensors.numpy import load_file
 
-from cliptune.config import Config, validate
-from cliptune.errors import RunError
+from cliptune.config import Config, digest, validate
+from cliptune.errors import ConfigError, ModelError, RunError
 from cliptune.evaluation import Row
+from cliptune.identity import fingerprint
 from cliptune.journal import PREVIOUS, Generation, Validation
-from cliptune.run import Cost, Result, RunDirectory, Telemetry, choose_run_dir
+from cliptune.loop import search
+from cliptune.run import (
+    Cost,
+    Result,
+    RunDirectory,
+    Telemetry,
+    check_resumable,
+    opened,
+    read_config,
+    read_run,
+)
 from cliptune.scorer import ModelFacts
+from cliptune.storage import open_folder
 from cliptune.task import Task
 
 LATENT = np.array([0.1, -1 / 3, 2e-17, 4.0, 5.0])
 PROMPT = np.arange(12, dtype=np.float32).reshape(3, 4) / 7
-VALIDATION = Validation(0.75, 0.3)
+VALIDATION = Validation(accuracy=0.75, loss=0.3, macro_f1=0.7, score=-0.3)
 TABLE = [Row("manual prompt", {"train": 0.5, "test": 0.4}), Row("tuned prompt", {"test": 0.9})]
 COST = Cost(12, 216, 24, 90, 1.5, 2.5)
+STOPPED = "the budget of 12 prompts is spent"
+OLD_RUN = str(Path(__file__).parents[1] / "data" / "run-schema-1")
 
 
-def config(run_dir: Path | None, **sections: Any) -> Config:
-    return tiny.config(Path("model"), Path("data"), run_dir, **sections)
+def config(run_dir: Path | str | None, **sections: Any) -> Config:
+    place = {"run_dir": None if run_dir is None else str(run_dir)}
+    return tiny.config(Path("model"), Path("data"), **sections, **place)
 
 
-def start(run_dir: Path, facts: ModelFacts | None = None, **sections: Any) -> RunDirectory:
-    scorer = tiny.PlainScorer(config(run_dir, **sections))
-    return RunDirectory(scorer.config, scorer.task, facts or scorer.facts())
+def begin(
+    run: RunDirectory, config: Config, facts: ModelFacts | None = None, task: Task | None = None
+) -> list[Generation]:
+    scorer = tiny.PlainScorer(config)
+    return run.begin(config, task or scorer.task, facts or scorer.facts())
 
 
-def finished(run_dir: Path, **sections: Any) -> Path:
-    start(run_dir, **sections).finish(
-        Result(run_dir, 2, 1, LATENT, VALIDATION, TABLE, COST), PROMPT
-    )
+def started(run_dir: Path, **sections: Any) -> Path:
+    """A run that has begun and searched nothing."""
+    with opened(config(run_dir, **sections)) as run:
+        begin(run, config(run_dir, **sections))
     return run_dir
 
 
-def origin(run: RunDirectory) -> str:
-    """What the journal's first file says it begins from."""
-    rewards = np.zeros((2, 1))
-    run.journal.append(Generation(0, np.zeros((2, 5)), rewards, rewards[:, 0], 1, 0, VALIDATION))
-    file = pa.ipc.open_file(run.path / "journal" / "000000.arrow")
-    return str(file.schema.metadata[PREVIOUS].decode())
+def finished(run_dir: Path, **sections: Any) -> Path:
+    with opened(config(run_dir, **sections)) as run:
+        begin(run, config(run_dir, **sections))
+        result = Result(str(run_dir), 2, 1, LATENT, VALIDATION, TABLE, COST, STOPPED)
+        run.finish(result, PROMPT)
+    return run_dir
+
+
+def names(folder: Path) -> set[str]:
+    return {file.name for file in folder.iterdir()}
 
 
 # Where to
@@ -55,84 +78,206 @@ def origin(run: RunDirectory) -> str:
 
 def test_a_folder_that_is_not_empty_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(RunError, match=r"is not empty\. Choose a new one; .* never overwritten"):
-        start(tmp_path)
-    assert [f.name for f in tmp_path.iterdir()] == ["notes.txt"]
+    message = rf"is not empty\. Choose a new one, or .*search --resume {tmp_path}$"
+    with pytest.raises(RunError, match=message), opened(config(tmp_path)):
+        raise AssertionError("opened")
+    assert names(tmp_path) == {"notes.txt"}
 
 
 def test_a_second_run_into_the_same_folder_is_refused(tmp_path: Path) -> None:
-    start(tmp_path / "run")
-    with pytest.raises(RunError, match="never overwritten"):
-        start(tmp_path / "run")
+    before = runs.tree_bytes(started(tmp_path / "run"))
+    with pytest.raises(RunError, match="is not empty"):
+        started(tmp_path / "run", search={"seed": 1})
+    assert runs.tree_bytes(tmp_path / "run") == before
 
 
 def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a file")
-    with pytest.raises(RunError, match=r"run_dir .*run is not empty"):
-        start(tmp_path / "run")
-
-
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("a file")
-    with pytest.raises(RunError, match=r"run_dir .*file/run cannot be made: Not a directory"):
-        start(tmp_path / "file" / "run")
+    with pytest.raises(RunError, match=r"run_dir .*run cannot be made: File exists\."):
+        started(tmp_path / "run")
 
 
 def test_an_empty_folder_and_a_new_one_are_taken(tmp_path: Path) -> None:
-    assert choose_run_dir(config(tmp_path)) == tmp_path
-    assert start(tmp_path / "a" / "b").path == tmp_path / "a" / "b"
+    for folder in (tmp_path / "a" / "b", tmp_path / "c"):
+        with opened(config(folder)) as run:
+            assert run.path == str(folder)
+            assert not run.begun
+    (tmp_path / "d").mkdir()
+    started(tmp_path / "d")
 
 
 def test_without_a_run_dir_the_task_and_the_time_name_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    path = choose_run_dir(config(None))
-    assert path.parent == Path("runs")
-    assert path.name.startswith("tiny-20")
-    assert not path.exists()
+    with opened(config(None)) as run:
+        assert run.path.startswith("runs/tiny-20")
+        assert Path(run.path).is_dir()
+        begin(run, config(None))
+    assert yaml.safe_load((Path(run.path) / "config.yaml").read_text())["run_dir"] == run.path
+
+
+def test_default_folders_never_collide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Still(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime(2030, 1, 2, 3, 4, 5)
+
+    monkeypatch.setattr("cliptune.run.datetime", Still)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "tiny-20300102-030405-3").mkdir()
+    with opened(config(None)) as one, opened(config(None)) as two, opened(config(None)) as three:
+        found = [run.path for run in (one, two, three)]
+    assert found == [f"runs/tiny-20300102-030405{end}" for end in ("", "-2", "-4")]
+
+
+@pytest.mark.parametrize("target", ["nowhere", "file"])
+def test_a_runs_folder_that_is_none_is_one_sentence(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "runs").symlink_to(tmp_path / target)
+    with pytest.raises(RunError, match=r"run_dir runs/tiny.* cannot be made: File exists\."):
+        started_somewhere = opened(config(None))
+        started_somewhere.__enter__()
+
+
+# Starts that fail
+
+
+def test_a_failed_start_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ModelError), opened(config(tmp_path / "run")):
+        assert names(tmp_path / "run") == {"config.yaml"}
+        raise ModelError("There is no such model.")
+    assert names(tmp_path) == set()
+
+
+def test_a_failed_start_leaves_no_default_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError), opened(config(None)):
+        raise ModelError("There is no such model.")
+    assert names(tmp_path / "runs") == set()
+
+
+def test_a_failed_start_leaves_a_folder_that_was_there(tmp_path: Path) -> None:
+    with pytest.raises(ModelError), opened(config(tmp_path)):
+        raise ModelError("There is no such model.")
+    assert tmp_path.is_dir()
+    assert names(tmp_path) == set()
+
+
+def test_a_search_that_fails_once_it_began_keeps_its_folder(tmp_path: Path) -> None:
+    with pytest.raises(ModelError), opened(config(tmp_path / "run")) as run:
+        begin(run, config(tmp_path / "run"))
+        raise ModelError("It went away.")
+    assert names(tmp_path / "run") == {"config.yaml", "origin.json"}
+
+
+@pytest.mark.parametrize(
+    ("sections", "error", "message"),
+    [
+        ({"model": {"name": "no/such/model"}}, ModelError, "no/such/model"),
+        ({"search": {"selection": "nowhere.py:f"}}, ConfigError, "nowhere.py:f cannot be imp"),
+        ({"search": {"max_forward_passes": 3}}, ConfigError, "must hold at least one generation"),
+    ],
+)
+def test_a_search_that_cannot_start_leaves_no_folder(
+    sections: dict[str, Any],
+    error: type[Exception],
+    message: str,
+    model_dir: Path,
+    task_dir: Path,
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(error, match=message):
+        search(tiny.config(model_dir, task_dir, tmp_path / "run", **sections))
+    assert names(tmp_path) == set()
+
+
+def test_a_run_of_which_another_search_holds_the_folder_is_refused(tmp_path: Path) -> None:
+    place = started(tmp_path / "run")
+    again = config(place)
+    message = "by another search"
+    with opened(again, resume=True):
+        with pytest.raises(RunError, match=message), opened(again, resume=True):
+            raise AssertionError("held twice")
+        with pytest.raises(RunError, match=message), opened(again):
+            raise AssertionError("held twice")
+    with opened(again, resume=True) as run:
+        assert run.begun
 
 
 # What is written
 
 
 def test_the_config_runs_the_search_again(tmp_path: Path) -> None:
-    run = start(tmp_path / "run", task={"label_words": ["No", "größer"]}, search={"sigma": 1e-5})
-    tree = yaml.safe_load((run.path / "config.yaml").read_text(encoding="utf-8"))
-    again = validate(Config, tree)
-    expected = config(run.path, task={"label_words": ["No", "größer"]}, search={"sigma": 1e-5})
-    assert again == expected
+    sections = {"task": {"label_words": ["No", "größer"]}, "search": {"sigma": 1e-5}}
+    run_dir = started(tmp_path / "run", **sections)
+    tree = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
+    assert validate(Config, tree) == config(run_dir, **sections)
     assert tree["schema_version"] == 1
-    assert tree["run_dir"] == str(run.path)
+    assert read_config(str(run_dir)) == tree
 
 
-def test_a_chosen_run_dir_is_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    scorer = tiny.PlainScorer(config(None))
-    run = RunDirectory(scorer.config, scorer.task, scorer.facts())
-    assert yaml.safe_load((run.path / "config.yaml").read_text())["run_dir"] == str(run.path)
+def test_the_origin_says_what_is_searched_and_where(tmp_path: Path) -> None:
+    run_dir = started(tmp_path / "run")
+    origin = json.loads((run_dir / "origin.json").read_text(encoding="utf-8"))
+    scorer = tiny.PlainScorer(config(run_dir))
+    assert origin["identity"]["config"] == scorer.config.identity()
+    assert origin["facts"] == vars(scorer.facts())
+    assert origin["platforms"] == [fingerprint()]
+
+
+def test_the_journal_begins_from_what_decides_the_results(tmp_path: Path) -> None:
+    def first(name: str, **sections: Any) -> str:
+        place = tmp_path / name
+        with opened(config(place, **sections)) as run:
+            begin(run, config(place, **sections))
+            nothing = np.zeros((2, 1))
+            latents = np.zeros((2, 5))
+            run.journal.append(Generation(0, latents, nothing, nothing[:, 0], 1, 0, VALIDATION))
+        origin = json.loads((place / "origin.json").read_text())
+        file = pa.ipc.open_file(place / "journal" / "000000.arrow")
+        assert file.schema.metadata[PREVIOUS].decode() == digest(origin["identity"])
+        return digest(origin["identity"])
+
+    assert first("a") == first("b", search={"budget": 400})
+    assert first("a2") != first("c", search={"seed": 1})
 
 
 def test_telemetry_is_a_file_a_generation(tmp_path: Path) -> None:
-    run = start(tmp_path / "run")
     telemetry = Telemetry(3, 1.5, 1.25, 72, workers=2, retries=1)
-    run.record(telemetry)
-    [file] = (run.path / "telemetry").iterdir()
+    with opened(config(tmp_path / "run")) as run:
+        begin(run, config(tmp_path / "run"))
+        run.record(telemetry)
+        assert run.telemetry() == [telemetry]
+    [file] = (tmp_path / "run" / "telemetry").iterdir()
     assert file.name == "000003.arrow"
     [row] = pa.ipc.open_file(file).read_all().to_pylist()
     assert Telemetry(**row) == telemetry
 
 
-def test_an_unfinished_run_has_no_result(tmp_path: Path) -> None:
-    run = start(tmp_path / "run")
-    names = {file.name for file in run.path.iterdir()}
-    assert names == {"config.yaml", "journal", "telemetry"}
+@pytest.mark.parametrize("content", [b"", b"half", None])
+def test_telemetry_that_cannot_be_read_is_left_out(content: bytes | None, tmp_path: Path) -> None:
+    """It decides nothing."""
+    with opened(config(tmp_path / "run")) as run:
+        begin(run, config(tmp_path / "run"))
+        for number in range(3):
+            run.record(Telemetry(number, 1.5, 1.25, 72, workers=2, retries=1))
+        file = tmp_path / "run" / "telemetry" / "000001.arrow"
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-100] + bytes(100) if content is None else content)
+        (file.parent / "000007.arrow.tmp").write_bytes(whole)
+        assert [one.generation for one in run.telemetry()] == [0, 2]
 
 
 def test_a_finished_run_has_its_prompt_and_result(tmp_path: Path) -> None:
-    names = {file.name for file in finished(tmp_path / "run").iterdir()}
-    assert names == {
-        *("config.yaml", "journal", "telemetry"),
+    assert names(finished(tmp_path / "run")) == {
+        *("config.yaml", "origin.json"),
         *("prompt.safetensors", "prompt.json", "result.json"),
     }
 
@@ -146,26 +291,18 @@ def test_the_prompt_is_a_tensor_of_length_by_width(tmp_path: Path) -> None:
 
 def test_the_card_says_what_the_prompt_belongs_to(tmp_path: Path) -> None:
     run_dir = finished(tmp_path / "run", search={"seed": 7}, prompt={"seed": 3})
-    facts = tiny.PlainScorer(config(None)).facts()
     card = json.loads((run_dir / "prompt.json").read_text(encoding="utf-8"))
     assert card == {
         "schema_version": 1,
         "shape": [3, 4],
         "position": "after-first",
-        "model": {
-            "name": facts.name,
-            "sha256": facts.sha256,
-            "width": facts.width,
-            "parameters": facts.parameters,
-            "truncated": facts.truncated,
-            "tokens": facts.tokens,
-        },
+        "model": vars(tiny.PlainScorer(config(None)).facts()),
         "task": "tiny",
         "template": "{text} . it was {mask} .",
         "label_words": ["bad", "great"],
         "seeds": {"search": 7, "prompt": 3, "ensemble": 7, "task": 0},
         "scores": {
-            "validation": {"accuracy": 0.75, "loss": 0.3},
+            "validation": {"accuracy": 0.75, "loss": 0.3, "macro_f1": 0.7, "score": -0.3},
             "accuracy": {row.name: row.accuracy for row in TABLE},
         },
     }
@@ -175,11 +312,14 @@ def test_the_result_holds_choice_table_and_cost(tmp_path: Path) -> None:
     run_dir = finished(tmp_path / "run")
     result = json.loads((run_dir / "result.json").read_text(encoding="utf-8"))
     assert result["run_dir"] == str(run_dir)
+    assert result["stopped"] == STOPPED
     assert result["selected"] == {
         "generation": 2,
         "candidate": 1,
         "validation_accuracy": 0.75,
+        "validation_macro_f1": 0.7,
         "validation_loss": 0.3,
+        "validation_score": -0.3,
         "latent": LATENT.tolist(),  # to the bit
     }
     assert result["accuracy"] == {row.name: row.accuracy for row in TABLE}
@@ -188,21 +328,136 @@ def test_the_result_holds_choice_table_and_cost(tmp_path: Path) -> None:
 
 def test_words_are_written_as_they_are_read(tmp_path: Path) -> None:
     run_dir = finished(tmp_path / "run", task={"label_words": ["schlecht", "größer"]})
-    for name in ("config.yaml", "prompt.json"):
+    for name in ("config.yaml", "origin.json", "prompt.json"):
         assert "größer" in (run_dir / name).read_text(encoding="utf-8")
 
 
-# What the journal is bound to
+# What is read
 
 
-def test_the_journal_begins_from_what_decides_the_results(tmp_path: Path) -> None:
-    plain = tiny.PlainScorer(config(None))
-    first = origin(start(tmp_path / "a"))
-    assert len(first) == 64
-    assert origin(start(tmp_path / "b", search={"budget": 400})) == first
-    assert origin(start(tmp_path / "c", search={"seed": 1})) != first
-    other_model = ModelFacts(**{**vars(plain.facts()), "sha256": "1" * 64})
-    assert origin(start(tmp_path / "d", other_model)) != first
-    splits = {**plain.task.splits, "test": tiny.task(8)["test"]}
-    task = Task("tiny", plain.task.template, plain.task.label_words, splits)
-    assert origin(RunDirectory(config(tmp_path / "e"), task, plain.facts())) != first
+def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
+    listener = runs.Listener()
+    scorer = runs.plain(tmp_path / "run", search={"budget": 32})
+    result = runs.run(scorer, listener)
+    record = read_run(Config, str(tmp_path / "run"))
+    assert record.path == str(tmp_path / "run")
+    assert record.config == scorer.config
+    assert record.facts == scorer.facts()
+    assert [found.number for found in record.generations] == [0, 1, 2, 3]
+    for found, progress in zip(record.generations, listener.progress, strict=True):
+        assert np.array_equal(found.latents, progress.generation.latents)
+        assert found.validation == progress.generation.validation
+    assert record.telemetry == [progress.telemetry for progress in listener.progress]
+    assert record.best is not None
+    assert record.best.number == result.generation
+    assert record.result is not None
+    assert record.result["stopped"] == result.stopped
+
+
+def test_a_run_that_goes_on_is_read_without_holding_it(tmp_path: Path) -> None:
+    seen = []
+
+    class Reading(runs.Listener):
+        def generation(self, progress: Any) -> None:
+            record = read_run(Config, str(tmp_path / "run"))
+            assert record.result is None
+            seen.append(len(record.generations))
+
+    runs.run(runs.plain(tmp_path / "run", search={"budget": 24}), Reading())
+    assert seen == [1, 2, 3]
+
+
+def test_a_run_without_a_generation_has_no_best(tmp_path: Path) -> None:
+    record = read_run(Config, str(started(tmp_path / "run")))
+    assert record.best is None
+    assert record.generations == record.telemetry == []
+
+
+def test_a_damaged_last_file_is_not_read_and_not_moved(tmp_path: Path) -> None:
+    runs.run(runs.plain(tmp_path / "run", search={"budget": 24}))
+    (tmp_path / "run" / "journal" / "000002.arrow").write_bytes(b"half")
+    assert len(read_run(Config, str(tmp_path / "run")).generations) == 2
+    assert names(tmp_path / "run" / "journal") == {f"00000{i}.arrow" for i in range(3)}
+
+
+def test_a_run_that_was_moved_is_where_it_is_now(tmp_path: Path) -> None:
+    started(tmp_path / "old").rename(tmp_path / "new")
+    record = read_run(Config, str(tmp_path / "new"))
+    assert record.path == record.config.run_dir == str(tmp_path / "new")
+
+
+@pytest.mark.parametrize("name", ["", "missing", "file"])
+def test_what_is_no_run_directory_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    place = str(tmp_path / name)
+    for call in (lambda: read_run(Config, place), lambda: read_config(place)):
+        with pytest.raises(RunError, match=r"is no run directory: there is no config\.yaml in it"):
+            call()
+    with pytest.raises(RunError, match="is no run directory"), opened(config(place), resume=True):
+        raise AssertionError("opened")
+    assert names(tmp_path) == {"file"}
+
+
+def test_resuming_needs_to_be_told_which_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunError, match="run_dir is needed"), opened(config(None), resume=True):
+        raise AssertionError("opened")
+    assert names(tmp_path) == set()
+
+
+def test_a_run_of_schema_1_is_refused_by_its_version() -> None:
+    before = runs.tree_bytes(Path(OLD_RUN))
+    message = r"run-schema-1 has no origin\.json: an older cliptune wrote it, with journal schema "
+    message += r"version 1, .*config\.yaml can be searched again, with a new run_dir\.$"
+    for call in (
+        lambda: read_run(Config, OLD_RUN),
+        lambda: check_resumable(open_folder(OLD_RUN)),
+        lambda: runs.run(runs.plain(OLD_RUN), resume=True),
+    ):
+        with pytest.raises(RunError, match=message):
+            call()
+    assert runs.tree_bytes(Path(OLD_RUN)) == before
+
+
+def test_the_config_of_a_run_of_schema_1_can_be_searched_again(tmp_path: Path) -> None:
+    tree = yaml.safe_load((Path(OLD_RUN) / "config.yaml").read_text(encoding="utf-8"))
+    again = validate(Config, {**tree, "run_dir": str(tmp_path / "run")})
+    assert runs.run(tiny.PlainScorer(again)).cost.prompts_scored == 12
+
+
+def test_a_run_that_has_not_begun_says_so(tmp_path: Path) -> None:
+    with pytest.raises(runs.Killed), runs.killed_at(1):
+        runs.run(runs.plain(tmp_path / "run"))
+    with pytest.raises(RunError, match=r"no origin\.json: its search has not begun"):
+        read_run(Config, str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.yaml", b"task: [", r"config\.yaml is damaged: while parsing"),
+        ("config.yaml", b"\xff\xfe\x00", r"config\.yaml is damaged: "),
+        ("config.yaml", b"", r"config\.yaml is damaged: expected settings, found None\."),
+        ("origin.json", b"", r"origin\.json is damaged: "),
+        ("origin.json", b"[]", r"origin\.json is damaged: expected an object\."),
+        ("origin.json", b"{}", r"origin\.json is not one of cliptune's: 'facts'\."),
+        ("origin.json", b'{"facts": {"a": 1}}', r"origin\.json is not one of cliptune's: "),
+        ("result.json", b"{", r"result\.json is damaged: "),
+        ("result.json", b"\xff", r"result\.json is damaged: "),
+    ],
+)
+def test_a_damaged_file_is_named_in_one_sentence(
+    name: str, content: bytes, message: str, tmp_path: Path
+) -> None:
+    (finished(tmp_path / "run") / name).write_bytes(content)
+    with pytest.raises(RunError, match=message) as caught:
+        read_run(Config, str(tmp_path / "run"))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_origin_that_is_damaged_is_not_resumed_from(tmp_path: Path) -> None:
+    (started(tmp_path / "run") / "origin.json").write_bytes(b"{}")
+    with pytest.raises(RunError, match=r"origin\.json is damaged: it does not say what"):
+        runs.run(tiny.PlainScorer(config(tmp_path / "run")), resume=True)

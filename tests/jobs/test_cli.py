@@ -170,7 +170,7 @@ BROKEN = {"broken.yaml": "search: [1, 2", "list.yaml": "- 1"}
         (["list.yaml"], "list.yaml must hold sections such as task: and search:; found [1]."),
         (["a.yaml", "b.yaml"], "One CONFIG.yaml at most"),
         (["tiny.yaml", "search.budget=1"], "search: budget must hold at least one generation"),
-        (["tiny.yaml", "task.data=nowhere"], "No train.jsonl for the task: looked for nowhere/"),
+        (["tiny.yaml", "task.data=nowhere"], "task.data: nowhere is no folder or file here ("),
         (["tiny.yaml", "task.k=1000"], "task.k asks for 1000 examples a class, but train has 3"),
         (["tiny.yaml", "run_dir=full"], "run_dir full is not empty."),
     ],

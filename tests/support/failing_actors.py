@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ def first(config: Config) -> bool:
     """True for one caller only, of all processes, by a file that only one can create."""
     assert config.run_dir is not None
     try:
-        config.run_dir.with_name("died").touch(exist_ok=False)
+        Path(config.run_dir).with_name("died").touch(exist_ok=False)
     except FileExistsError:
         return False
     return True

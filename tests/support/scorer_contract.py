@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
+from runs import journal_bytes
 
 from cliptune.config import Config, validate
 from cliptune.loop import search
@@ -108,10 +109,3 @@ class ScorerContract(ABC):
         self.end(scorer)
         search(reference, LocalScorer(reference, load_task(reference.task)))
         assert journal_bytes(tmp_path / "a") == journal_bytes(tmp_path / "b")
-
-
-def journal_bytes(run_dir: Path) -> dict[str, bytes]:
-    """Content of a run's journal, by file."""
-    files = sorted((run_dir / "journal").iterdir())
-    assert files, f"{run_dir} has no journal"
-    return {file.name: file.read_bytes() for file in files}

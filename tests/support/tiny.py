@@ -149,8 +149,11 @@ class PlainScorer:
         self.targets = np.random.default_rng(1).normal(2, 0.3, (config.ensemble.size, self._d))
 
     def score(self, latents: Any, generation: int = 0) -> Any:
-        self.usage.forward_passes += len(latents) * len(self.targets) * len(self.task["train"])
-        return -((latents[:, None] - self.targets) ** 2).sum(axis=-1)
+        targets = self.targets
+        if self.config.ensemble.mode == "dynamic":  # other critics each generation
+            targets = targets + np.random.default_rng([2, generation]).normal(0, 0.3, targets.shape)
+        self.usage.forward_passes += len(latents) * len(targets) * len(self.task["train"])
+        return -((latents[:, None] - targets) ** 2).sum(axis=-1)
 
     def class_scores(
         self, latents: Any, split: str, subnetworks: Sequence[SubnetworkSpec]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForMaskedLM
 
+from cliptune.errors import ConfigError, TaskError
 from cliptune.models import FrozenModel, load_model
 from cliptune.task import load_task
 
@@ -106,3 +107,16 @@ def test_a_task_limit_is_kept(model_dir: Path, task_dir: Path) -> None:
     encoded = model.encode(model.task["train"], prompt_length=3)
     assert max(encoded.lengths) == 11
     assert encoded.truncated > 0
+
+
+def test_a_prompt_that_leaves_no_room_is_refused(model_dir: Path, task_dir: Path) -> None:
+    model = build(model_dir, task_dir)
+    with pytest.raises(
+        ConfigError, match=r"prompt.length 64 leaves no room .*at most 64 positions"
+    ):
+        model.encode(model.task["train"], prompt_length=64)
+    limited = build(model_dir, task_dir, max_tokens=14)
+    with pytest.raises(ConfigError, match=r"at most 14 .*\(the model 64, task.max_tokens 14\)"):
+        limited.encode(limited.task["train"], prompt_length=20)
+    with pytest.raises(TaskError, match=r"cannot be cut to 1: the template alone takes 7"):
+        model.encode(model.task["train"], prompt_length=63)

@@ -10,7 +10,7 @@ from transformers import AutoModel
 from cliptune.errors import ModelError, TaskError
 from cliptune.models import load, load_model
 from cliptune.models.encoder import Encoder
-from cliptune.models.load import weights_digest
+from cliptune.models.load import load_structure, weights_digest
 from cliptune.models.masked_lm import MaskedLM
 from cliptune.task import load_task
 
@@ -115,3 +115,29 @@ def test_every_preset_fits_the_real_masked_language_model(preset: str, shared: P
     assert all(ids[at] == mask for ids, at in zip(encoded.ids, encoded.mask_positions, strict=True))
     with pytest.raises(TaskError):
         load_task(config.task.model_copy(update={"k": 17}))
+
+
+@pytest.mark.parametrize("readout", ["masked-lm", "encoder"])
+@pytest.mark.parametrize("family", ["bert", "roberta", "electra", "distilbert"])
+def test_a_model_without_its_weights_tokenises_and_measures_like_the_whole_one(
+    family: str, readout: str, tmp_path: Path, task_dir: Path
+) -> None:
+    folder = tiny.save_model(tmp_path, family)
+    config = tiny.config(folder, task_dir, model={"readout": readout}, task={"max_tokens": 14})
+    task = load_task(config.task)
+    whole = load_model(config, task)
+    (folder / "model.safetensors").unlink()
+    structure = load_structure(config, task)
+    assert type(structure) is type(whole)
+    assert {p.device.type for p in structure.module.parameters()} == {"meta"}
+    for model in (whole, structure):
+        model.tokenizer.model_max_length = 10_000
+    for name in ("width", "max_positions", "max_input", "prompt_offset"):
+        assert getattr(structure, name) == getattr(whole, name)
+    assert structure.encode(task["train"], 3) == whole.encode(task["train"], 3)
+
+
+def test_a_structure_that_is_not_there_is_named(task_dir: Path, tmp_path: Path) -> None:
+    config = tiny.config(tmp_path / "nowhere", task_dir)
+    with pytest.raises(ModelError, match="nowhere cannot be loaded"):
+        load_structure(config, load_task(config.task))

@@ -33,3 +33,20 @@ def test_a_template_without_a_mask_is_refused(model_dir: Path, task_dir: Path) -
     config = tiny.config(model_dir, task_dir, task={"template": "{text}"})
     with pytest.raises(TaskError, match=r"\{mask\}, which task.template lacks"):
         load_model(config, load_task(config.task))
+
+
+def test_the_first_token_of_a_label_word_is_read_where_that_is_asked_for(
+    model_dir: Path, task_dir: Path
+) -> None:
+    words = {"label_words": ["bad", "great fun"]}
+    config = tiny.config(model_dir, task_dir, task=words)
+    with pytest.raises(TaskError, match="'great fun' is"):
+        load_model(config, load_task(config.task))
+    plain = tiny.config(model_dir, task_dir)
+    first = tiny.config(model_dir, task_dir, task={**words, "label_tokens": "first"})
+    scores = []
+    for one in (plain, first):
+        model = load_model(one, load_task(one.task))
+        batch = model.batch(model.encode(model.task["train"], 0), range(6))
+        scores.append(model.class_scores(None, batch))
+    assert torch.equal(*scores)

@@ -7,9 +7,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from cliptune.errors import ModelError, TaskError
-from cliptune.models.tokenize import encode, label_ids
-from cliptune.task import Split, Template
+from cliptune.models.tokenize import encode, label_ids, word_tokens
+from cliptune.task import LabelTokens, Split, Template
 
+TEMPLATE = Template("{text} {mask}")
 LONG = "the film was very long and slow and not fun"
 
 
@@ -25,7 +26,7 @@ def test_a_text_is_shortened_and_the_template_stays_whole() -> None:
     encoded = encode(tiny.tokenizer(), Template("{text} . it was {mask} ."), split(LONG), 12)
     assert words(encoded.ids[0]) == "[CLS] the film was very long . it was [MASK] . [SEP]"
     assert encoded.mask_positions == [9]
-    assert encoded.truncated == 1
+    assert (encoded.truncated, encoded.dropped) == (1, [5])
 
 
 def test_a_text_behind_the_mask_is_shortened_at_its_own_end() -> None:
@@ -99,18 +100,45 @@ def test_a_label_word_takes_the_space_before_it_along(template: str, tokens: lis
 
 
 def test_a_label_word_of_several_tokens_is_refused_and_shown() -> None:
-    with pytest.raises(TaskError, match=r"'very good' is \['very', 'good'\]"):
-        label_ids(tiny.tokenizer(), Template("{text} {mask}"), ("bad", "very good"))
+    message = r"'very good' is \['very', 'good'\]\. .* task.label_tokens=first"
+    with pytest.raises(TaskError, match=message):
+        label_ids(tiny.tokenizer(), TEMPLATE, ("bad", "very good"))
 
 
-def test_a_label_word_that_the_vocabulary_lacks_is_refused() -> None:
-    with pytest.raises(TaskError, match=r"'zebra' is \['\[UNK\]'\]"):
-        label_ids(tiny.tokenizer(), Template("{text} {mask}"), ("bad", "zebra"))
+def test_the_first_token_of_a_label_word_counts_where_that_is_asked_for() -> None:
+    tokenizer = tiny.tokenizer()
+    found = label_ids(tokenizer, TEMPLATE, ("bad", "very good", "not zebra"), "first")
+    assert tokenizer.convert_ids_to_tokens(found) == ["bad", "very", "not"]
+
+
+def test_all_tokens_of_a_word_are_known() -> None:
+    tokenizer = tiny.tokenizer()
+    found = word_tokens(tokenizer, TEMPLATE, "very good")
+    assert tokenizer.convert_ids_to_tokens(found) == ["very", "good"]
+
+
+@pytest.mark.parametrize("label_tokens", ["single", "first"])
+@pytest.mark.parametrize("word", ["zebra", "zebra good"])
+def test_a_label_word_that_the_vocabulary_lacks_is_refused(
+    word: str, label_tokens: LabelTokens
+) -> None:
+    with pytest.raises(TaskError, match=rf"in the model's vocabulary; '{word}' is \['\[UNK\]'"):
+        label_ids(tiny.tokenizer(), TEMPLATE, ("bad", word), label_tokens)
+
+
+def test_a_label_word_without_any_token_is_refused() -> None:
+    with pytest.raises(TaskError, match=r"' ' is \[\]"):
+        label_ids(tiny.tokenizer(), TEMPLATE, ("bad", " "), "first")
 
 
 def test_equal_label_words_are_refused() -> None:
-    with pytest.raises(TaskError, match="different tokens"):
-        label_ids(tiny.tokenizer(), Template("{text} {mask}"), ("bad", "Bad"))
+    with pytest.raises(TaskError, match=r"different tokens; 'bad' and 'Bad' are both .* 'bad'"):
+        label_ids(tiny.tokenizer(), TEMPLATE, ("great", "bad", "Bad"))
+
+
+def test_label_words_with_the_same_first_token_are_refused() -> None:
+    with pytest.raises(TaskError, match=r"'very good' and 'very bad' are both read at 'very'"):
+        label_ids(tiny.tokenizer(), TEMPLATE, ("very good", "very bad"), "first")
 
 
 def test_a_tokenizer_without_a_mask_is_refused_for_a_template_with_one() -> None:

@@ -1,0 +1,204 @@
+"""Columns of plain values out of one file; nothing is converted, and every row knows its line."""
+
+import csv
+import difflib
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cliptune.errors import TaskError
+
+Wanted = Mapping[str, str]  # setting of task.columns -> what the column is called in the file
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The wanted columns of one file, or of one split of a dataset."""
+
+    source: str
+    columns: Mapping[str, Sequence[Any]]  # by the setting that names them
+    numbers: Sequence[int]  # of the rows' lines, from 1
+    unit: str = "row"
+    only_text: bool = False  # the format has no numbers
+    note: str = ""  # for people
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def where(self, row: int) -> str:
+        """Where a row stands, in words."""
+        return f"{self.source}, {self.unit} {self.numbers[row]}"
+
+
+def read_file(path: Path, wanted: Wanted) -> Rows:
+    """The wanted columns of a file, whose name says the format."""
+    reader = FORMATS.get(path.suffix.lower())
+    if reader is None:
+        raise TaskError(
+            f"{path} is in no format that is known by its name; expected {', '.join(FORMATS)}."
+        )
+    if path.stat().st_size == 0:
+        raise TaskError(f"{path} is empty; expected examples.")
+    return reader(path, wanted)
+
+
+def need_columns(source: str, found: Iterable[str], wanted: Wanted) -> None:
+    """Raise a TaskError where a column is not there, or there twice."""
+    names = [str(name) for name in found]
+    for setting, column in wanted.items():
+        if column not in names:
+            free = [name for name in names if name not in wanted.values()]
+            raise TaskError(
+                f"{source} lacks the column {column}; found {some(sorted(names))}"
+                f"{nearest(column, free)}. Set task.columns.{setting} to what it is called."
+            )
+        if names.count(column) > 1:
+            raise TaskError(f"{source} has two columns called {column}; rename one of them.")
+
+
+def from_table(source: str, table: Any, wanted: Wanted) -> Rows:
+    """The wanted columns of a pyarrow table."""
+    columns = {setting: table.column(name).to_pylist() for setting, name in wanted.items()}
+    return Rows(source, columns, range(1, table.num_rows + 1))
+
+
+def some(names: Sequence[str], most: int = 12) -> str:
+    """A list in words, cut where it is long."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more if names else "none"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A question that follows a list of names, where one of them is close."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def one_line(error: BaseException) -> str:
+    """What an error of a library says, as one line of a sentence."""
+    return " ".join(str(error).split())[:300].rstrip(".")
+
+
+def shown(value: object) -> str:
+    """A value as it stands, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+def _read_json(path: Path, wanted: Wanted) -> Rows:
+    """One object a line, or one array of objects."""
+    text = _text(path)
+    if text.lstrip().startswith("["):
+        items = _parse(text, path, 1)
+        rows = Rows(str(path), {}, range(1, len(items) + 1))
+    else:
+        lines = [(n, line) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
+        items = [_parse(line, path, number) for number, line in lines]
+        rows = Rows(str(path), {}, [number for number, _ in lines], "line")
+    for row, item in enumerate(items):
+        if not isinstance(item, dict):
+            raise TaskError(
+                f'{rows.where(row)}: expected an object such as {{"text": "...", "label": 0}}; '
+                f"found {shown(item)}."
+            )
+    if items:
+        need_columns(rows.source, dict.fromkeys(key for item in items for key in item), wanted)
+    columns = {setting: [item.get(name) for item in items] for setting, name in wanted.items()}
+    return replace(rows, columns=columns)
+
+
+def _parse(text: str, path: Path, line: int) -> Any:
+    """The JSON value of a text that begins at a line of a file."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        line += error.lineno - 1
+        reason = f"{error.msg} at character {error.colno}"
+        text = text.split("\n")[error.lineno - 1]
+    except (ValueError, RecursionError) as error:
+        reason = one_line(error)
+    raise TaskError(
+        f"{path}, line {line}: not JSON ({reason}); expected an object a line, found "
+        f"{shown(text.strip())}."
+    )
+
+
+def _read_separated(path: Path, wanted: Wanted, separator: str) -> Rows:
+    """A header and one record a row; quoted values may span lines. All values are texts."""
+    csv.field_size_limit(2**31 - 1)  # texts may be long
+    reader = csv.reader(io.StringIO(_text(path), newline=""), delimiter=separator, strict=True)
+    records: list[list[str]] = []
+    numbers: list[int] = []
+    line = 1
+    try:
+        for record in reader:
+            if record:
+                records.append(record)
+                numbers.append(line)
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise TaskError(f"{path}, line {line}: the quotes are not right: {error}.") from None
+    header = records[0] if records else []
+    for number, record in zip(numbers, records, strict=True):
+        if len(record) != len(header):
+            raise TaskError(
+                f"{path}, line {number}: expected {len(header)} values, as in the header; found "
+                f"{len(record)}: {shown(separator.join(record))}."
+            )
+    need_columns(str(path), header, wanted)
+    at = {setting: header.index(name) for setting, name in wanted.items()}
+    columns = {setting: [r[i] for r in records[1:]] for setting, i in at.items()}
+    return Rows(str(path), columns, numbers[1:], "line", only_text=True)
+
+
+def _read_parquet(path: Path, wanted: Wanted) -> Rows:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            need_columns(str(path), file.schema_arrow.names, wanted)
+            table = file.read(columns=list(set(wanted.values())))
+    except pa.ArrowException as error:
+        raise TaskError(f"{path} cannot be read as Parquet: {one_line(error)}.") from error
+    return from_table(str(path), table, wanted)
+
+
+def _read_arrow(path: Path, wanted: Wanted) -> Rows:
+    """Arrow's file format, or its stream format, which `datasets` writes."""
+    import pyarrow as pa
+
+    try:
+        with pa.OSFile(str(path)) as file:
+            is_file = file.read(6) == b"ARROW1"
+            file.seek(0)
+            table = (pa.ipc.open_file if is_file else pa.ipc.open_stream)(file).read_all()
+    except pa.ArrowException as error:
+        raise TaskError(f"{path} cannot be read as Arrow: {one_line(error)}.") from error
+    need_columns(str(path), table.column_names, wanted)
+    return from_table(str(path), table, wanted)
+
+
+def _text(path: Path) -> str:
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise TaskError(
+            f"{path}, line {line}: not UTF-8 text: {error.reason} {content[error.start]:#04x}."
+        ) from None
+
+
+FORMATS: Mapping[str, Callable[[Path, Wanted], Rows]] = {
+    ".jsonl": _read_json,
+    ".json": _read_json,
+    ".csv": partial(_read_separated, separator=","),
+    ".tsv": partial(_read_separated, separator="\t"),
+    ".parquet": _read_parquet,
+    ".arrow": _read_arrow,
+}

@@ -1,0 +1,93 @@
+"""What decides a search's results, so that it is only gone on with as the same search.
+
+Equal identities give equal journals: the settings but for limits, machines and places, and the
+content of examples, model and prompt file by their hashes.
+"""
+
+import contextlib
+import hashlib
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from cliptune.config import Config, digest
+from cliptune.errors import RunError
+from cliptune.scorer import ModelFacts
+from cliptune.task import Split, Task
+
+
+def identity(config: Config, task: Task, facts: ModelFacts) -> dict[str, Any]:
+    """What decides the results: equal identities, equal journals."""
+    file = config.prompt.file
+    return {
+        "config": config.identity(),
+        "data": {name: examples_digest(split) for name, split in task.splits.items()},
+        "model": facts.sha256,
+        "prompt_file": None if file is None else hashlib.sha256(file.read_bytes()).hexdigest(),
+    }
+
+
+def examples_digest(split: Split) -> str:
+    """SHA-256 of a split's examples in their order."""
+    return digest([split.texts, split.pairs, split.labels.tolist()])
+
+
+def refuse_another(path: str, before: Any, now: dict[str, Any]) -> None:
+    """Name what differs between the search of the run and the one that would go on with it."""
+    old, new = _flat(before), _flat(now)
+    if not old:
+        raise RunError(f"{path}/origin.json is damaged: it does not say what is searched.")
+    other = [
+        _difference(key, old.get(key), value) for key, value in new.items() if value != old.get(key)
+    ]
+    if other:
+        raise RunError(
+            f"{path} cannot be resumed with another search: {'; '.join(other)}. What decides the "
+            "results must stay as it is; start a new run instead."
+        )
+
+
+def _difference(key: str, old: Any, new: Any) -> str:
+    if key.startswith("data."):
+        return f"task.data has other {key.removeprefix('data.')} examples than the run"
+    if key == "model":
+        return "model.name has other weights than the run's model (by SHA-256)"
+    if key == "prompt_file":
+        return "prompt.file has another content than the run's"
+    return f"{key.removeprefix('config.')} is {new!r}, the run's is {old!r}"
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        return {prefix.rstrip("."): tree} if prefix else {}
+    return {
+        path: leaf
+        for key, value in tree.items()
+        for path, leaf in _flat(value, f"{prefix}{key}.").items()
+    }
+
+
+def fingerprint() -> dict[str, str]:
+    """What decides how the driver's linear algebra rounds."""
+    from threadpoolctl import threadpool_info
+
+    blas = sorted(
+        f"{pool['prefix']} {pool.get('version')} {pool.get('architecture')}"
+        for pool in threadpool_info()
+        if pool.get("user_api") == "blas" and "numpy" in pool.get("filepath", "")
+    )
+    return {
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "blas": ", ".join(blas),
+        **{name: version(name) for name in ("numpy", "cma")},
+    }
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()

@@ -1,0 +1,58 @@
+"""When a search ends, and why: budgets, patience, and the strategy's own judgement."""
+
+from collections.abc import Callable
+
+from cliptune.config import Config
+from cliptune.errors import ConfigError
+from cliptune.journal import Generation
+from cliptune.strategy import Strategy
+
+
+def passes_a_generation(config: Config, examples: int) -> int:
+    """Forward passes that score one population: prompts x subnetworks x training examples."""
+    return config.search.population * config.ensemble.size * examples
+
+
+def generations(config: Config, examples: int) -> int | None:
+    """Whole generations that the budgets pay for; None where only time limits them."""
+    search = config.search
+    passes = passes_a_generation(config, examples)
+    if search.max_forward_passes is not None and search.max_forward_passes < passes:
+        raise ConfigError(
+            f"search.max_forward_passes must hold at least one generation, here {passes} passes "
+            f"({search.population} prompts x {config.ensemble.size} subnetworks x {examples} "
+            f"examples); found {search.max_forward_passes}."
+        )
+    counts = [
+        limit // each
+        for limit, each in (
+            (search.budget, search.population),
+            (search.max_forward_passes, passes),
+        )
+        if limit is not None
+    ]
+    return min(counts, default=None)
+
+
+def reason_to_stop(
+    config: Config,
+    examples: int,
+    done: int,
+    best: Generation | None,
+    seconds: Callable[[], float],
+    strategy: Strategy,
+) -> str | None:
+    """Why no further generation is searched after `done` of them, in words; None to go on."""
+    search = config.search
+    if best is None:
+        return None
+    if search.budget is not None and (done + 1) * search.population > search.budget:
+        return f"the budget of {search.budget:,} prompts is spent"
+    passes = search.max_forward_passes
+    if passes is not None and (done + 1) * passes_a_generation(config, examples) > passes:
+        return f"the budget of {passes:,} forward passes is spent (search.max_forward_passes)"
+    if search.max_seconds is not None and seconds() >= search.max_seconds:
+        return f"{search.max_seconds:g} seconds are over (search.max_seconds)"
+    if search.patience is not None and done - 1 - best.number >= search.patience:
+        return f"no better prompt on validation in {search.patience} generations (search.patience)"
+    return strategy.termination

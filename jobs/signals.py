@@ -1,0 +1,75 @@
+"""Ctrl-C and SIGTERM: finish what is being written, say how to go on, and end soon."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NoReturn
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(BaseException):
+    """A signal asked the search to stop; no Exception, so that nothing on the way handles it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.exit_code = 128 + number
+
+
+@contextmanager
+def stopping(at_once: Callable[[], bool]) -> Iterator[None]:
+    """Raise Stopped within on SIGINT and SIGTERM.
+
+    While `at_once()` holds, and at a second signal, the process ends on the spot: what is durable
+    already stays so, and what is not is searched again on resume.
+    """
+    asked = False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked or at_once():
+            leave(128 + number)
+        asked = True
+        raise Stopped(number)
+
+    before: dict[signal.Signals, Any] = {one: signal.signal(one, stop) for one in SIGNALS}
+    try:
+        with _watched(at_once):
+            yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+@contextmanager
+def _watched(at_once: Callable[[], bool]) -> Iterator[None]:
+    """Also end where the main thread sits in a library, which Python cannot interrupt."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+
+    def watch() -> None:
+        while byte := os.read(reading, 1):
+            if byte[0] in SIGNALS and at_once():
+                leave(128 + byte[0])
+        os.close(reading)
+
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writing)
+
+
+def leave(code: int) -> NoReturn:
+    """End now; the interpreter's own way out takes another second with so much loaded."""
+    if sys.stdout.isatty():
+        sys.stdout.write("\x1b[?25h")  # the live display hides the cursor
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,108 @@
+"""Numbers in words, and the parts that several displays have in common."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from cliptune.journal import Generation, Validation
+from cliptune.loop import Progress
+
+
+def make_console() -> Console:
+    """A console that shows names letter by letter, whatever brackets or colons are in them."""
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def accuracy_table(rows: Mapping[str, Mapping[str, float]]) -> Table:
+    """The table at the end: accuracy by row and split, the first row being the manual prompt."""
+    table = Table(title="accuracy", title_justify="left", title_style="bold")
+    manual = next(iter(rows.values()))
+    table.add_column()
+    for split in manual:
+        table.add_column(split, justify="right")
+    table.add_column("test, against manual", justify="right")
+    for name, accuracy in rows.items():
+        gain = "" if accuracy is manual else f"{100 * (accuracy['test'] - manual['test']):+.1f}"
+        table.add_row(name, *(f"{100 * accuracy[split]:.1f}%" for split in manual), gain)
+    return table
+
+
+def cost_line(cost: Mapping[str, Any]) -> str:
+    """What a search took; `cost` as in result.json."""
+    return (
+        f"{cost['prompts_scored']:,} prompts scored in {clock(cost['seconds'])}; forward passes: "
+        f"{cost['search_passes']:,} search, {cost['validation_passes']:,} validation, "
+        f"{cost['evaluation_passes']:,} evaluation; {cost['device_seconds']:.0f} device seconds"
+    )
+
+
+def measures(validation: Validation) -> str:
+    """How good a prompt is on validation."""
+    return ", ".join(measure_words(validation))
+
+
+def resumption(generations: int, best: Generation) -> str:
+    """Where a search goes on."""
+    return (
+        f"Resumed at generation {generations + 1}. Best on validation until here: "
+        f"{measures(best.validation)} (generation {best.number + 1})"
+    )
+
+
+def resume_command(run_dir: str) -> str:
+    """What to type to go on with a search."""
+    return f"cliptune search --resume {shlex.quote(run_dir)}"
+
+
+def counted(progress: Progress) -> str:
+    """Which generation of how many."""
+    number = f"generation {progress.generation.number + 1}"
+    return number if progress.generations is None else f"{number} of {progress.generations}"
+
+
+def spread(generation: Generation) -> float:
+    """How far subnetworks disagree: standard deviation over them, mean over candidates."""
+    return float(generation.rewards.std(axis=1).mean())
+
+
+def speed(progress: Progress) -> str:
+    """Prompts a second and on how many actors, of the generation that was scored last."""
+    telemetry = progress.telemetry
+    rate = len(progress.generation.fitness) / telemetry.seconds
+    return f"{rate:.1f} prompts/s on {telemetry.workers} actor{'s'[: telemetry.workers > 1]}"
+
+
+def clock(seconds: float) -> str:
+    """`m:ss`, from an hour on `h:mm:ss`."""
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
+
+
+def measure_words(validation: Validation) -> tuple[str, str, str]:
+    """Three measures: macro-F1 makes way for the score of a metric of the user's own."""
+    accuracy, loss = f"accuracy {validation.accuracy:.1%}", f"loss {validation.loss:.3f}"
+    if validation.score in (validation.accuracy, validation.macro_f1, -validation.loss):
+        return accuracy, f"macro-F1 {validation.macro_f1:.1%}", loss
+    return accuracy, f"score {validation.score:.3f}", loss
+
+
+def generation_values(generation: Generation) -> dict[str, float]:
+    """A generation as JSON values."""
+    return {
+        "generation": generation.number,
+        "fitness_best": float(generation.fitness.max()),
+        "fitness_mean": float(generation.fitness.mean()),
+        "spread": spread(generation),
+        "step_size": generation.step_size,
+        **validation_values("validation", generation.validation),
+    }
+
+
+def validation_values(prefix: str, validation: Validation) -> dict[str, float]:
+    """Its measures as JSON values."""
+    return {f"{prefix}_{name}": value for name, value in asdict(validation).items()}

@@ -1,0 +1,224 @@
+"""The plan, held against what a LocalScorer really does, to the last token."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from cliptune import scorer as scorer_module
+from cliptune.config import Config
+from cliptune.errors import ConfigError
+from cliptune.evaluation import evaluate, validate
+from cliptune.local import LocalScorer
+from cliptune.loop import search
+from cliptune.plan import Plan, UnitCost, Work, plan
+from cliptune.scorer import UnitScorer
+from cliptune.task import load_task
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Models this small lose time with more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class Meter:
+    """Counts what goes through a scorer's model: useful tokens, padding, rows by pass."""
+
+    def __init__(self, scorer: LocalScorer) -> None:
+        self._scorer = scorer
+        self.sizes: list[int] = []  # of micro-batches, padding included
+        self._tokens = self._passes = 0
+        scorer.model.module.register_forward_pre_hook(self._see, with_kwargs=True)
+
+    def _see(self, module: Any, inputs: Any, named: dict[str, torch.Tensor]) -> None:
+        mask = named["attention_mask"]
+        assert named["inputs_embeds"].shape[:2] == mask.shape
+        self.sizes.append(mask.numel())
+        self._tokens += int(mask.sum())
+
+    def take(self) -> tuple[int, int, int]:
+        """Forward passes, tokens and padding since the last time."""
+        passes = self._scorer.usage.forward_passes
+        found = (passes - self._passes, self._tokens, sum(self.sizes) - self._tokens)
+        self._passes, self._tokens, self.sizes = passes, 0, []
+        return found
+
+
+def planned(scorer: LocalScorer) -> Plan:
+    lengths = {name: encoded.lengths for name, encoded in scorer.encoded.items()}
+    return plan(scorer.config, scorer.task, lengths)
+
+
+def cost(work: Work) -> tuple[int, int, int]:
+    return work.forward_passes, work.tokens, work.padding
+
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "as usual": {},
+    "many candidates a unit": {"model": {"micro_batch": 64}, "search": {"population": 7}},
+    "uneven units": {"model": {"micro_batch": 48}, "search": {"population": 7}},
+    "a row at a time": {"model": {"micro_batch": 1}},
+    "one micro-batch": {"model": {"micro_batch": 512}},
+    "a long prompt": {"prompt": {"length": 20}},
+    "new masks each generation": {"ensemble": {"mode": "dynamic"}},
+    "the full network": {"ensemble": {"mode": "none"}},
+    "nothing clipped": {"ensemble": {"clip_ratio": 0}},
+    "shortened texts": {"task": {"max_tokens": 14}},
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_plan_is_what_a_scorer_does_to_the_last_token(
+    name: str, model_dir: Path, task_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scorer_module, "EVALUATION_CHUNK", 4)  # of 6 examples
+    config = tiny.config(model_dir, task_dir, **SHAPES[name])
+    scorer = LocalScorer(config, load_task(config.task))
+    found, meter = planned(scorer), Meter(scorer)
+    latents = np.random.default_rng(0).standard_normal((config.search.population, 5))
+    scorer.score(latents)
+    sizes = sorted(meter.sizes)
+    assert found.typical.computed in sizes
+    assert sizes[0] <= found.typical.computed <= sizes[-1]
+    assert cost(found.generation) == meter.take()
+    validate(scorer, latents[0])
+    sizes += meter.sizes
+    assert cost(found.validation) == meter.take()
+    validate(scorer, None)
+    assert cost(found.manual) == meter.take()
+    evaluate(scorer, latents[0], 3)
+    sizes += meter.sizes
+    assert cost(found.evaluation) == meter.take()
+    assert found.largest.computed == max(sizes)
+    assert (found.generation.padding > 0) == (name not in ("a row at a time", "shortened texts"))
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"budget": 12},
+        {"budget": 11, "population": 5},
+        {"budget": None, "max_forward_passes": 150},
+        {"budget": 400, "max_forward_passes": 2 * 4 * 3 * 6},
+    ],
+)
+def test_a_whole_search_costs_what_was_planned(
+    limits: dict[str, Any], model_dir: Path, task_dir: Path, tmp_path: Path
+) -> None:
+    config = tiny.config(model_dir, task_dir, tmp_path / "run", search=limits)
+    scorer = LocalScorer(config, load_task(config.task))
+    found, meter = planned(scorer), Meter(scorer)
+    result = search(config, scorer)
+    count = found.generations
+    assert count is not None
+    assert count >= 2
+    assert result.cost.prompts_scored == count * config.search.population
+    assert result.cost.search_passes == count * found.generation.forward_passes
+    validations = found.manual.forward_passes + count * found.validation.forward_passes
+    assert result.cost.validation_passes == validations
+    assert result.cost.evaluation_passes == found.evaluation.forward_passes
+    each = np.add(cost(found.generation), cost(found.validation))
+    once = np.add(cost(found.manual), cost(found.evaluation))
+    assert meter.take() == tuple(count * each + once)
+
+
+def by_hand(**sections: Any) -> Plan:
+    """Six examples a split, which have these tokens; a prompt of three vectors."""
+    config = tiny.config(Path("model"), Path("data"), **sections)
+    lengths = {"train": [5, 9, 4, 9, 4, 6], "validation": [4] * 6, "test": [7, 7, 7, 7, 7, 8]}
+    return plan(config, tiny.task(), lengths)
+
+
+def test_padding_is_up_to_the_longest_of_its_micro_batch() -> None:
+    """Sorted 4 4 5 6 9 9, four rows a pass: 4 + 7, 4 + 7, 5 + 7, 6 + 7 are cut as 4 4 5 6, 9 9."""
+    found = by_hand(model={"micro_batch": 4}, search={"population": 2})
+    unit = UnitCost(forward_passes=6, tokens=37 + 6 * 3, padding=2 + 2 + 1)
+    assert found.generation.calls == ((unit,) * 2 * 3,)  # one candidate each, three subnetworks
+    assert found.validation.calls == ((UnitCost(6, 24 + 6 * 3, 0),),)
+    assert found.manual.calls == ((UnitCost(6, 24, 0),),)
+    bare, prompted = UnitCost(6, 43, 2 - 1), UnitCost(6, 43 + 6 * 3, 2 - 1)
+    assert found.evaluation.calls[4:] == ((bare,), (prompted,) * 4)
+    assert found.largest.computed == 4 * (7 + 3)
+    assert (found.largest.split, found.largest.prompted) == ("test", True)
+
+
+def test_calls_wait_for_each_other_and_units_do_not() -> None:
+    found = by_hand(model={"micro_batch": 32}, search={"population": 6})
+    assert [len(call) for call in found.generation.calls] == [3 * 3]
+    assert [len(call) for call in found.validation.calls] == [1]
+    assert [len(call) for call in found.evaluation.calls] == [1, 4] * 3  # splits, without and with
+
+
+def test_the_typical_micro_batch_is_the_median_one() -> None:
+    found = by_hand(model={"micro_batch": 2})  # 4 4, 5 6, 9 9
+    assert (found.typical.split, found.typical.examples) == ("train", (0, 5))
+    assert (found.typical.candidates, found.typical.tokens, found.typical.padding) == (1, 17, 1)
+
+
+def test_a_budget_that_holds_no_generation_is_refused() -> None:
+    with pytest.raises(ConfigError, match="max_forward_passes must hold at least one generation"):
+        by_hand(search={"max_forward_passes": 71})
+    assert by_hand(search={"max_forward_passes": 72}).generations == 1
+
+
+def test_without_a_budget_the_number_of_generations_is_open() -> None:
+    found = by_hand(search={"budget": None, "max_seconds": 60})
+    assert found.generations is None
+    assert found.generations_in(60, manual=1, each=10) == 6
+    assert found.generations_in(61, manual=1, each=10) == 6
+    assert found.generations_in(62, manual=1, each=10) == 7
+    assert found.generations_in(0.5, manual=1, each=10) == 1
+
+
+def test_a_budget_may_be_spent_before_the_time() -> None:
+    found = by_hand(search={"max_seconds": 60})
+    assert found.generations == 3
+    assert found.generations_in(60, manual=1, each=10) == 3
+    assert found.generations_in(15, manual=1, each=10) == 2
+
+
+def test_a_selection_of_the_users_own_is_not_called() -> None:
+    assert by_hand(search={"selection": "no_such_module:metric"}) == by_hand()
+
+
+def test_equal_units_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The units of a large population on many subnetworks are few different ones."""
+    seen = []
+    count = scorer_module.micro_batches
+
+    def counting(*arguments: Any) -> Any:
+        seen.append(arguments)
+        return count(*arguments)
+
+    monkeypatch.setattr("cliptune.plan.micro_batches", counting)
+    sections = {"population": 50, "budget": 5000}
+    by_hand(search=sections, ensemble={"subnetworks": 20})
+    assert len(seen) == 3 * 2  # splits, with and without a prompt
+
+
+def test_a_plan_needs_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise AssertionError("a model was run")
+
+    monkeypatch.setattr(torch.nn.Module, "__call__", refuse)
+    assert by_hand().generation.forward_passes == 4 * 3 * 6
+
+
+def test_a_counting_scorer_is_a_unit_scorer_like_others(task_dir: Path) -> None:
+    """What it counts are forward passes as Usage has them."""
+    from cliptune.plan import CountingScorer
+
+    config: Config = tiny.config(Path("model"), task_dir)
+    counter = CountingScorer(config, tiny.task(), {"train": [4] * 6})
+    assert isinstance(counter, UnitScorer)
+    assert counter.score(np.zeros((4, 5))).tolist() == [[0.0] * 3] * 4
+    assert counter.usage.forward_passes == counter.take().forward_passes == 72
+    assert counter.take() == Work(())

@@ -1,0 +1,177 @@
+"""Searches that are stopped, killed and gone on with, as a person or a cluster does it."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import yaml
+from command import SCRIPT, cliptune, environment
+from processes import eventually, with_environment
+from scorer_contract import journal_bytes
+
+BUDGET = "search.budget=48"
+ENDLESS = "search.budget=4000000"
+
+
+@pytest.fixture(scope="module")
+def folder(model_dir: Path, task_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("user")
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(tiny.tree(model_dir, task_dir)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(folder: Path) -> dict[str, bytes]:
+    """The journal of a search that nothing happened to."""
+    return finished("tiny.yaml", BUDGET, "run_dir=whole", folder=folder, run="whole")
+
+
+@contextmanager
+def running(*words: str, folder: Path, **more: str) -> Iterator[subprocess.Popen[str]]:
+    """A search in a process group of its own, as a terminal starts it."""
+    with subprocess.Popen(
+        [SCRIPT, "search", *words, "--json", "cluster.actors=1"],
+        cwd=folder,
+        env=environment(**more),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def await_generations(process: subprocess.Popen[str], count: int) -> None:
+    assert process.stdout is not None
+    for _ in range(count):
+        assert process.stdout.readline().startswith('{"generation": ')
+
+
+def finished(*words: str, folder: Path, run: str) -> dict[str, bytes]:
+    """The journal of a search at its end."""
+    done = cliptune("search", *words, "--quiet", folder=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    return journal_bytes(folder / run)
+
+
+def resumed(run: str, folder: Path, budget: str = BUDGET) -> dict[str, bytes]:
+    """The journal after the search was gone on with to its end."""
+    return finished("--resume", run, budget, folder=folder, run=run)
+
+
+def test_control_c_then_sigterm_then_sigkill_and_the_journal_is_as_if_nothing_had_happened(
+    folder: Path,
+) -> None:
+    mark = str(uuid.uuid4())
+    with running("tiny.yaml", ENDLESS, "run_dir=hit", folder=folder, CLIPTUNE_TEST=mark) as process:
+        await_generations(process, 2)
+        second = cliptune("search", "--resume", "hit", "--quiet", folder=folder)
+        assert second.returncode == 2
+        assert second.stderr.startswith("cliptune: hit is being written by another search")
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "cliptune search --resume hit" in err
+    assert "Traceback" not in err
+    assert eventually(lambda: with_environment(f"CLIPTUNE_TEST={mark}") == [])
+
+    after = len(journal_bytes(folder / "hit"))
+    with running("--resume", "hit", folder=folder) as process:
+        await_generations(process, 2)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "cliptune search --resume hit" in err
+    assert len(journal_bytes(folder / "hit")) >= after + 2
+
+    with running("--resume", "hit", folder=folder) as process:
+        await_generations(process, 1)
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate(timeout=60)
+    budget = f"search.budget={4 * len(journal_bytes(folder / 'hit')) + 8}"
+    whole = finished("tiny.yaml", budget, "run_dir=calm", folder=folder, run="calm")
+    assert resumed("hit", folder, budget) == whole
+
+
+def test_a_search_that_is_stopped_while_ray_starts_can_be_resumed(
+    folder: Path, uninterrupted: dict[str, bytes]
+) -> None:
+    """The handler ends the process there and then: Ray's start does not survive an exception."""
+    code = """
+import os, signal, sys
+import ray
+def stopped(**settings):
+    os.kill(os.getpid(), signal.SIGINT)
+    sys.exit("Ctrl-C had no effect")
+ray.init = stopped
+from jobs.cli import run
+sys.argv = ["cliptune", "search", "tiny.yaml", "run_dir=early"]
+run()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert (done.returncode, done.stderr) == (130, "")
+    assert resumed("early", folder) == uninterrupted
+
+
+def test_a_second_signal_does_not_wait(folder: Path) -> None:
+    code = """
+import os, signal, time
+from jobs.signals import Stopped, stopping
+with stopping(lambda: False):
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+    except Stopped as stopped:
+        assert stopped.exit_code == 130
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+"""
+    done = subprocess.run([sys.executable, "-c", code], timeout=50, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (143, "")
+
+
+def test_signals_are_as_before_afterwards() -> None:
+    from jobs.signals import stopping
+
+    before: list[Any] = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    with stopping(lambda: False):
+        assert signal.getsignal(signal.SIGTERM) != before[1]
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
+def test_a_search_killed_at_random_moments_ends_with_the_same_journal(
+    seed: int, folder: Path, uninterrupted: dict[str, bytes]
+) -> None:
+    """However often, and wherever that is: loading, scoring, writing, replaying, evaluating."""
+    draw = random.Random(seed)  # noqa: S311 - no secret
+    run = f"random-{seed}"
+    first = ["tiny.yaml", BUDGET, f"run_dir={run}"]
+    for _ in range(4):
+        words = ["--resume", run] if (folder / run / "config.yaml").is_file() else first
+        with running(*words, folder=folder) as process:
+            try:
+                process.communicate(timeout=draw.uniform(2, 12))
+            except subprocess.TimeoutExpired:
+                os.kill(process.pid, signal.SIGKILL)
+    assert resumed(run, folder) == uninterrupted
