@@ -10,7 +10,7 @@ import tiny
 from threadpoolctl import threadpool_limits
 
 from cliptune.errors import StrategyError
-from cliptune.strategy import CMAES, TERMINATIONS, RandomSearch, Strategy, make_strategy, replay
+from cliptune.strategy import CMAES, TERMINATIONS, RandomSearch, Strategy, make_strategy
 from cliptune.types import Fitness, Latents
 
 Make = Callable[..., Strategy]
@@ -216,93 +216,6 @@ def test_the_config_chooses_the_strategy(method: str, kind: type) -> None:
     strategy = make_strategy(config)
     assert isinstance(strategy, kind)
     assert np.array_equal(strategy.ask(), kind(5, 7, 0.25, 6).ask())
-
-
-# Replay
-
-
-def relived(strategy: Strategy, asked: Any, fitness: Callable[[Latents], Fitness]) -> list[float]:
-    """Replay generations; returns how far off each was."""
-    return [replay(strategy, latents, fitness(latents)) for latents in asked]
-
-
-@BOTH
-@pytest.mark.parametrize("dimension", [1, 5, 60])
-def test_a_replayed_search_goes_on_as_if_it_had_never_stopped(kind: Make, dimension: int) -> None:
-    whole = proposals(kind(dimension, 6, 1.0, 0), 40)
-    for generations in (1, 13, 39):
-        again = kind(dimension, 6, 1.0, 0)
-        assert relived(again, whole[:generations], quadratic) == [0.0] * generations
-        assert np.array_equal(proposals(again, 40 - generations), whole[generations:])
-
-
-def test_a_replayed_search_ends_itself_where_the_first_one_did() -> None:
-    def ended(strategy: CMAES, step: Callable[[CMAES], Any]) -> tuple[int, str | None]:
-        number = 0
-        while not strategy.termination:
-            step(strategy)
-            number += 1
-        return number, strategy.termination
-
-    asked = []
-
-    def live(strategy: CMAES) -> None:
-        asked.append(strategy.ask())
-        strategy.tell(asked[-1], quadratic(asked[-1]))
-
-    first = ended(CMAES(3, 6, 1.0, 0), live)
-    left = iter(asked.copy())
-
-    def again(strategy: CMAES) -> None:
-        latents = next(left)
-        replay(strategy, latents, quadratic(latents))
-
-    assert ended(CMAES(3, 6, 1.0, 0), again) == first
-    assert 10 < first[0] < 1000
-
-
-@BOTH
-def test_replay_tells_how_far_the_journal_is_from_what_is_asked_here(kind: Make) -> None:
-    latents = kind(5, 4, 1.0, 0).ask()
-    latents[2, 3] += 0.25
-    latents[1, 1] -= 0.125
-    assert replay(kind(5, 4, 1.0, 0), latents, np.zeros(4)) == pytest.approx(0.25)
-
-
-@pytest.mark.parametrize("by", [1e-12, 1e-3, 3.0])
-def test_a_replayed_search_learns_what_the_journal_says_to_the_bit(by: float) -> None:
-    """Two that drew otherwise have learnt the same once they were told the same."""
-    rng = np.random.default_rng(0)
-    asked = proposals(CMAES(5, 6, 1.0, 0), 30)
-    asked = asked + by * rng.standard_normal(asked.shape)  # as another machine had it
-    one, other = CMAES(5, 6, 1.0, 0), CMAES(5, 6, 1.0, 99)
-    assert max(relived(one, asked[:1], quadratic)) > by / 10
-    relived(one, asked[1:], quadratic)
-    relived(other, asked, quadratic)
-    assert one.step_size == other.step_size != CMAES(5, 6, 1.0, 0).step_size
-    assert np.array_equal(one._cma.mean, other._cma.mean)
-    assert np.array_equal(one._cma.C, other._cma.C)
-
-
-def test_the_mean_moves_to_the_journals_candidates_however_far_they_are() -> None:
-    """pycma by itself would pull candidates that it did not draw towards its mean."""
-    strategy = CMAES(2, 6, 1.0, 0)
-    far = np.full((6, 2), 50.0)
-    replay(strategy, far, np.arange(6.0))
-    assert strategy._cma.mean == pytest.approx([50.0, 50.0])
-
-
-@BOTH
-def test_a_generation_of_another_shape_cannot_be_replayed(kind: Make) -> None:
-    message = r"shape \(3, 5\) cannot be replayed; expected \(4, 5\)"
-    with pytest.raises(StrategyError, match=message):
-        replay(kind(5, 4, 1.0, 0), np.zeros((3, 5)), np.zeros(3))
-
-
-@BOTH
-def test_a_replayed_fitness_must_be_finite_too(kind: Make) -> None:
-    with pytest.raises(StrategyError, match="with 4 not finite"):
-        replay(kind(5, 4, 1.0, 0), np.zeros((4, 5)), np.full(4, np.nan))
 
 
 # Its own end

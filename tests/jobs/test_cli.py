@@ -1,12 +1,9 @@
 """The installed command, from outside: what it prints, leaves behind and exits with."""
 
 import json
-import os
 import re
-import signal
 import socket
 import subprocess
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,6 @@ import pytest
 import tiny
 import yaml
 from command import SCRIPT, cliptune, environment
-from processes import eventually, with_environment
 from scorer_contract import journal_bytes
 
 import cliptune as package
@@ -75,7 +71,7 @@ def test_a_search_says_where_it_stands_and_ends_with_the_table(
 ) -> None:
     text = finished.stdout
     for number in (1, 2, 3):
-        assert f"generation {number}/3  " in text
+        assert f"generation {number} of 3  " in text
     names = re.findall(r"^│ (\S.*?) +│", text, flags=re.MULTILINE)
     assert names == [MANUAL, TUNED, ENSEMBLE]
     assert text.splitlines()[-1] == f"written to {run_dir.relative_to(folder)}"
@@ -86,6 +82,7 @@ def test_the_run_directory_is_complete(run_dir: Path) -> None:
     found = {str(path.relative_to(run_dir)) for path in run_dir.rglob("*") if path.is_file()}
     assert found == {
         "config.yaml",
+        "origin.json",
         "result.json",
         "prompt.safetensors",
         "prompt.json",
@@ -221,56 +218,14 @@ def closed_port() -> int:
         return int(one.getsockname()[1])
 
 
-IMPATIENT = {  # Ray's own settings; without them it tries for a quarter of an hour
-    "RAY_gcs_server_port_wait_time_s": "1",
-    "RAY_gcs_rpc_server_connect_timeout_s": "1",
-    "RAY_gcs_server_request_timeout_seconds": "2",
-    "RAY_py_gcs_connect_timeout_s": "1",
-}
-
-
-def test_an_address_where_nobody_listens_is_one_message(folder: Path) -> None:
+def test_an_address_where_nobody_listens_is_one_message_at_once(folder: Path) -> None:
+    """Ray by itself would try for a quarter of an hour."""
     address = f"127.0.0.1:{closed_port()}"
-    words = ("tiny.yaml", f"cluster.address={address}", "--quiet")
-    done = cliptune("search", *words, folder=folder, **IMPATIENT)
+    words = ("tiny.yaml", f"cluster.address={address}", "run_dir=nobody", "--quiet")
+    done = cliptune("search", *words, folder=folder)
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr.splitlines()[-1].startswith(f"cliptune: No connection to Ray at {address}: ")
+    assert done.stderr.startswith(f"cliptune: No connection to Ray at {address}: ")
     assert "cluster.address" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-@pytest.mark.slow
-def test_an_address_where_nobody_listens_is_given_up_within_a_minute(folder: Path) -> None:
-    address = f"127.0.0.1:{closed_port()}"
-    done = subprocess.run(
-        [SCRIPT, "search", "tiny.yaml", f"cluster.address={address}", "--quiet"],
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 1
-    assert f"cliptune: No connection to Ray at {address}: " in done.stderr
-
-
-def test_control_c_stops_the_search_and_all_of_its_processes(folder: Path) -> None:
-    mark = f"CLIPTUNE_TEST={uuid.uuid4()}"
-    name, _, value = mark.partition("=")
-    words = ("tiny.yaml", "run_dir=stopped", "search.budget=4000000", "--json")
-    with start(*words, folder=folder, **{name: value}) as process:
-        try:
-            assert process.stdout is not None
-            assert valid_json(process.stdout.readline())["generation"] == 0
-            assert len(with_environment(mark)) > 1
-            os.killpg(process.pid, signal.SIGINT)
-            out, err = process.communicate(timeout=60)
-        finally:
-            process.kill()
-    assert process.returncode == 130
-    assert all(map(valid_json, out.splitlines()))
-    assert err == "Stopped. What was scored until then is in the run's journal.\n"
-    assert eventually(lambda: with_environment(mark) == [])
-    assert "000000.arrow" in journal_bytes(folder / "stopped")
-    assert not (folder / "stopped" / "result.json").exists()
+    assert len(done.stderr.splitlines()) == 1
+    assert not (folder / "nobody").exists()

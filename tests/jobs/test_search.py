@@ -1,6 +1,9 @@
 """`main(config, display)`: a display sees a search from its beginning to its end, whichever."""
 
 import logging
+import os
+import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -60,7 +63,7 @@ class Recorder(Display):
     def generation(self, progress: Progress) -> None:
         self.events.append(f"generation {progress.generation.number}")
         if progress.generation.number == self._interrupted_at:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGINT)
 
     def stopped(self) -> None:
         self.events.append("stopped")
@@ -87,18 +90,23 @@ def test_a_display_sees_every_generation_and_the_result(
         *("Evaluating", "result", "exit"),
     ]
     (result,) = display.results
-    assert result.run_dir == tmp_path / "run"
+    assert result.run_dir == str(tmp_path / "run")
     assert [row.name for row in result.table] == [MANUAL, TUNED, ENSEMBLE]
 
 
 def test_control_c_stops_with_its_exit_code_and_keeps_the_journal(
-    model_dir: Path, task_dir: Path, tmp_path: Path, one_ray: None
+    model_dir: Path,
+    task_dir: Path,
+    tmp_path: Path,
+    one_ray: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("jobs.search.leave", sys.exit)  # which ends the process on the spot
     display = Recorder(interrupted_at=1)
     with pytest.raises(SystemExit) as caught:
         main(config(model_dir, task_dir, tmp_path / "run"), display)
     assert caught.value.code == 130
-    assert display.events[-3:] == ["generation 1", "stopped", "exit"]
+    assert display.events[-3:] == ["generation 1", "exit", "stopped"]
     journal = sorted(file.name for file in (tmp_path / "run" / "journal").iterdir())
     assert journal == ["000000.arrow", "000001.arrow"]
 
