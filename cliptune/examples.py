@@ -56,12 +56,16 @@ def read_whole(config: TaskConfig, wanted: Wanted, split: str) -> Rows:
     """All rows of a single file; of a folder or a dataset, those of one of our splits."""
     with _readable(config):
         source = _open(config)
-        if isinstance(source, _File):
-            return _some(source.read(source.path, wanted), (split,))
         name = getattr(config.splits, split)
-        found = (source.find(n, split) for n in ((name,) if name else USUAL_NAMES[split]))
-        places = [place for place in found if place is not None]
-        place = places[0] if places else _need(source, name or split, split)
+        usual = USUAL_NAMES[split] if name is None else (name,)
+        found = [source.find(each, split) for each in usual]
+        if name is None and isinstance(source, _File):
+            found = [source.path]
+        elif name is None and isinstance(source, _Dataset) and len(source.splits) == 1:
+            found = list(source.splits)
+        place = next((place for place in found if place is not None), None)
+        if place is None:
+            raise TaskError(source.missing(name or split, split))
         return _some(source.read(place, wanted), (split,))
 
 

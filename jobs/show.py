@@ -213,7 +213,7 @@ def side_by_side(records: Sequence[Record], outcomes: Sequence[Outcome]) -> Tabl
     for header in (selection, "manual", "tuned", "ensemble", "prompts", "time"):
         table.add_column(header, justify="right", no_wrap=True)
     for record, found, settings in zip(records, outcomes, differing, strict=True):
-        words = [f"{name}={value}" for name, value in settings.items()]
+        words = [f"{name}={_typed(value)}" for name, value in settings.items()]
         words += [] if found.finished else ["unfinished"]
         table.add_row(
             Text.assemble((record.path, "bold"), ("\n" * bool(words) + "  ".join(words), "dim")),
@@ -223,6 +223,11 @@ def side_by_side(records: Sequence[Record], outcomes: Sequence[Outcome]) -> Tabl
             clock(found.seconds),
         )
     return table
+
+
+def _typed(value: Any) -> str:
+    """A setting's value as a person types it."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _chosen(record: Record, selection: str) -> str:

@@ -113,6 +113,6 @@ def test_control_c_stops_with_its_exit_code_and_keeps_the_journal(
 
 def test_the_display_ends_before_an_error_is_told(model_dir: Path, tmp_path: Path) -> None:
     display = Recorder()
-    with pytest.raises(TaskError, match=r"train\.jsonl"):
+    with pytest.raises(TaskError, match="no folder or file"):
         main(config(model_dir, tmp_path / "nothing", tmp_path / "run"), display)
     assert display.events == ["enter", "exit"]

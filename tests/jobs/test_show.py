@@ -195,10 +195,11 @@ def test_several_runs_are_told_apart_by_the_settings_that_differ(
     places = [
         run(Path("first")),
         run(Path("second"), search={"seed": 1}, ensemble={"mode": "none"}),
-        run(Path("third"), search={"budget": 40}, stop_after=2),
+        run(Path("third"), search={"budget": 40, "patience": 9}, stop_after=2),
     ]
     first, second, third = (row.split() for row in rows(shown(*places), *places))
     assert {"first", "search.seed=0", "ensemble.mode=static", "search.budget=12"} <= set(first)
+    assert "search.patience=null" in first
     assert {"second", "search.seed=1", "ensemble.mode=none", "search.budget=12"} <= set(second)
     assert {"third", "search.budget=40", "unfinished"} <= set(third)
     assert not any("run_dir" in word or "prompt.seed" in word for word in first)

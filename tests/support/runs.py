@@ -16,6 +16,10 @@ from cliptune.run import Cost, Result
 from cliptune.scorer import Scorer
 from cliptune.storage import LocalFolder
 
+BUDGET = {"budget": 24}  # of three generations
+BEFORE = 3  # writes until a search has begun: its config twice, its origin
+WRITES = BEFORE + 2 * 3 + 3  # journal and telemetry a generation; prompt, card and result
+
 
 class Listener(Observer):
     """Keeps what it is told."""
@@ -72,6 +76,14 @@ def tree_bytes(folder: Path) -> dict[str, bytes]:
     """Every file of a folder, by its path in it."""
     files = (path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def lasting(run_dir: Path) -> dict[str, bytes]:
+    """What a finished run has in common with its equals: all but places and times."""
+    files = tree_bytes(run_dir)
+    varying = {"config.yaml", "result.json", *(name for name in files if "telemetry" in name)}
+    assert varying <= set(files)
+    return {name: content for name, content in files.items() if name not in varying}
 
 
 def timeless(result: Result) -> dict[str, Any]:
