@@ -320,3 +320,17 @@ def test_a_resolved_config_validates_again_to_the_same_tree(name: str) -> None:
     assert again == config
     assert again.model_dump(mode="json") == dumped
     assert again.identity() == config.identity()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"labels": [1, "1"]}, "labels must be 2 different values"),
+        ({"label_words": [True, False]}, "task.label_words: YAML reads yes and no as true"),
+        ({"label_words": ["a", "a"]}, "label_words must differ; found a, a."),
+    ],
+)
+def test_labels_and_label_words_stand_for_one_class_each(
+    settings: dict[str, Any], message: str
+) -> None:
+    assert message in refusal({"task": {"name": "sst2", **settings}})

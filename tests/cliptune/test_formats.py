@@ -208,6 +208,17 @@ def test_a_record_that_does_not_fit_is_named_with_its_line(
     assert message(write(tmp_path / "a.csv", content)).startswith(f", {said}")
 
 
+@pytest.mark.parametrize("form", ["a.csv", "a.tsv"])
+def test_line_breaks_in_quotes_stay_as_they_are(form: str, tmp_path: Path) -> None:
+    path = write_as(tmp_path, form, [{"text": "a\r\nb\nc\rd", "label": 0}])
+    assert read(path).columns["text"] == ["a\r\nb\nc\rd"]
+
+
+def test_a_column_that_is_asked_for_already_is_no_suggestion(tmp_path: Path) -> None:
+    said = message(write_as(tmp_path, "a.jsonl", ROWS), text="text", text_pair="texts")
+    assert said.startswith(" lacks the column texts; found id, label, text. Set task.columns.text_")
+
+
 def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "text,label,text\na,0,b\n")
     assert "has two columns called text" in message(path)

@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
+from journals import ORIGIN, generation, journal, read, table, write
 
 from cliptune.errors import RunError
 from cliptune.journal import (
@@ -16,54 +16,12 @@ from cliptune.journal import (
     SCHEMA,
     VERSION,
     Generation,
-    Journal,
     Validation,
     best_of,
-    sealed,
     unsealed,
 )
-from cliptune.storage import LocalFolder
 
-ORIGIN = "0" * 64
 OLD_RUN = Path(__file__).parents[1] / "data" / "run-schema-1"
-
-
-def generation(number: int, seed: int = 0) -> Generation:
-    rng = np.random.default_rng([number, seed])
-    return Generation(
-        number=number,
-        latents=rng.standard_normal((4, 3)),
-        rewards=rng.standard_normal((4, 2)),
-        fitness=rng.standard_normal(4),
-        step_size=float(rng.random()),
-        best=2,
-        validation=Validation(*rng.random(4).tolist()),
-    )
-
-
-def journal(folder: Path, origin: str = ORIGIN) -> Journal:
-    return Journal(LocalFolder(str(folder)), origin)
-
-
-def write(folder: Path, *generations: Generation, origin: str = ORIGIN) -> list[Path]:
-    writer = journal(folder, origin)
-    for each in generations:
-        writer.append(each)
-    return sorted((folder / "journal").iterdir())
-
-
-def read(folder: Path, origin: str = ORIGIN) -> list[Generation]:
-    return journal(folder, origin).read()
-
-
-def table(file: Path) -> pa.Table:
-    return pa.ipc.open_file(file).read_all()
-
-
-def reseal(file: Path, metadata: dict[bytes, bytes]) -> None:
-    """Give a file other metadata and a seal that fits."""
-    kept = table(file)
-    file.write_bytes(sealed(kept, {**kept.schema.metadata, **metadata}))
 
 
 def assert_same(one: Generation, other: Generation) -> None:

@@ -77,7 +77,7 @@ def test_more_than_one_gpu_must_be_a_whole_number() -> None:
         ("gpus_per_actor", "all"),
         ("start_timeout", 0),
         ("failures", 0),
-        ("address", 6379),
+        ("address", ["127.0.0.1", 6379]),
     ],
 )
 def test_a_bad_value_is_refused_by_name_with_what_was_found(setting: str, value: Any) -> None:
