@@ -84,12 +84,12 @@ def describe(config: Config) -> TaskView:
     """Read the task and tokenise it as a search would."""
     task = load_task(config.task)
     model = load_structure(config, task)
-    decoder = model.tokenizer.backend_tokenizer.decoder
-    if hasattr(decoder, "cleanup"):  # of WordPiece: it would hide spaces before punctuation
-        decoder.cleanup = False
     length = config.prompt.length
     encoded = {name: model.encode(split, length) for name, split in task.splits.items()}
     first = encoded["train"]
+    decoder = model.tokenizer.backend_tokenizer.decoder
+    if hasattr(decoder, "cleanup"):  # of WordPiece: it would hide spaces before punctuation
+        decoder.cleanup = False
     return TaskView(
         task.name,
         task.template.source,

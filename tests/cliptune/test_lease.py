@@ -16,6 +16,7 @@ from cliptune.errors import RunError
 from cliptune.storage import LEASE, LEASE_SECONDS, Lease, LocalFolder
 
 OTHER = "another search"
+NOBODY = 99_999_999  # the id of no process on this machine
 
 
 class Clock:
@@ -40,7 +41,7 @@ def lock(folder: LocalFolder) -> dict[str, Any]:
 
 def foreign(folder: LocalFolder, **values: Any) -> None:
     """The lease of a search on another machine, taken at 1000 seconds."""
-    value = {"token": OTHER, "host": "elsewhere", "pid": 1, "time": 1000.0, **values}
+    value = {"token": OTHER, "host": "elsewhere", "pid": NOBODY, "time": 1000.0, **values}
     folder.write(LEASE, json.dumps(value).encode())
 
 
@@ -63,7 +64,7 @@ def test_a_fresh_lease_is_respected_wherever_its_holder_is(
     foreign(place)
     clock.now += LEASE_SECONDS - 1
     with (
-        pytest.raises(RunError, match=r"process 1 on elsewhere; wait .*for 120 seconds\.$"),
+        pytest.raises(RunError, match=rf"process {NOBODY} on elsewhere; wait .*for 120 seconds\.$"),
         Lease(place, clock).held(),
     ):
         raise AssertionError("held twice")

@@ -193,14 +193,17 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(
 ) -> None:
     """Renaming first would leave an empty file where the machine loses its power."""
     seen: list[tuple[str, list[str]]] = []
+    flushed = set()
 
     def noting(descriptor: int) -> None:
         name = Path(f"/proc/self/fd/{descriptor}").readlink().name
         seen.append((name, sorted(path.name for path in tmp_path.iterdir())))
+        flushed.add(os.fstat(descriptor).st_ino)
 
     monkeypatch.setattr(os, "fsync", noting)
     LocalFolder(str(tmp_path)).write("file", b"content")
     assert seen == [("file.tmp", ["file.tmp"]), (tmp_path.name, ["file"])]
+    assert flushed == {(tmp_path / "file").stat().st_ino, tmp_path.stat().st_ino}
 
 
 @pytest.mark.parametrize("name", ["file/run", "file"])

@@ -146,8 +146,6 @@ def test_long_texts_are_cut_but_mask_and_prompt_stay_in_sight(
 ) -> None:
     examples = [("slow " * 200, 0), ("fun", 1)]
     write(tmp_path, train=examples, validation=examples, test=examples)
-    base = tiny.tokenizer()
-    base.model_max_length = 4000
     view = describe(config(structure, tmp_path, task={"k": 1}))
     whole = "".join(view.inputs[0].parts)
     assert whole.count("slow") == 54
