@@ -294,7 +294,7 @@ def _refuse_what_is_meant_as_a_path(data: str, path: Path) -> None:
         or path.suffix.lower() in FORMATS
         or ("/" in data and path.parent.is_dir())
     ):
+        where = "" if path.is_absolute() else f" in {Path.cwd()}"
         raise TaskError(
-            f"task.data: there is no folder or file {data}; looked for {path.absolute()}"
-            f"{nearest(path.name, beside)}."
+            f"task.data: there is no folder or file {data}{where}{nearest(path.name, beside)}."
         )

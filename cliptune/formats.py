@@ -61,8 +61,17 @@ def need_columns(source: str, found: Iterable[str], wanted: Wanted) -> None:
 
 
 def from_table(source: str, table: Any, wanted: Wanted) -> Rows:
-    """The wanted columns of a pyarrow table."""
-    columns = {setting: table.column(name).to_pylist() for setting, name in wanted.items()}
+    """The wanted columns of a pyarrow table, which may come from a damaged file."""
+    import pyarrow as pa
+
+    table = table.select(list(dict.fromkeys(wanted.values())))
+    try:
+        table.validate(
+            full=True
+        )  # else offsets beyond the end are read, and bytes that are no text
+        columns = {setting: table.column(name).to_pylist() for setting, name in wanted.items()}
+    except (pa.ArrowException, ValueError, OverflowError) as error:
+        raise TaskError(f"{source} cannot be read, it is damaged: {one_line(error)}.") from error
     return Rows(source, columns, range(1, table.num_rows + 1))
 
 

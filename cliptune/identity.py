@@ -12,25 +12,37 @@ from pathlib import Path
 from typing import Any
 
 from cliptune.config import Config, digest
-from cliptune.errors import RunError
+from cliptune.errors import ConfigError, RunError
 from cliptune.scorer import ModelFacts
 from cliptune.task import Split, Task
 
 
 def identity(config: Config, task: Task, facts: ModelFacts) -> dict[str, Any]:
     """What decides the results: equal identities, equal journals."""
-    file = config.prompt.file
+    return {**known_early(config, task), "config": config.identity(), "model": facts.sha256}
+
+
+def known_early(config: Config, task: Task) -> dict[str, Any]:
+    """As much of it as is known before the model is loaded, which settles what is on auto."""
+    settings = config.identity()
+    settings["model"] = {key: v for key, v in settings["model"].items() if v != "auto"}
     return {
-        "config": config.identity(),
+        "config": settings,
         "data": {name: examples_digest(split) for name, split in task.splits.items()},
-        "model": facts.sha256,
-        "prompt_file": None if file is None else hashlib.sha256(file.read_bytes()).hexdigest(),
+        "prompt_file": _file_digest(config.prompt.file),
     }
 
 
 def examples_digest(split: Split) -> str:
     """SHA-256 of a split's examples in their order."""
     return digest([split.texts, split.pairs, split.labels.tolist()])
+
+
+def _file_digest(file: Path | None) -> str | None:
+    try:
+        return None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ConfigError(f"prompt.file: {file} cannot be read: {error.strerror}.") from error
 
 
 def refuse_another(path: str, before: Any, now: dict[str, Any]) -> None:

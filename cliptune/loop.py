@@ -16,7 +16,7 @@ from cliptune.rewards import MIXERS
 from cliptune.run import Cost, Result, RunDirectory, Telemetry, opened
 from cliptune.scorer import Scorer
 from cliptune.strategy import Strategy, make_strategy, replay
-from cliptune.task import load_task
+from cliptune.task import Task, load_task
 
 REPLAY_TOLERANCE = 1e-9  # between machines that round otherwise
 
@@ -70,9 +70,11 @@ def search(
     if scorer is not None:
         config = scorer.config
     find_metric(config.search.selection)  # refused before anything is written or loaded
+    task = load_task(config.task) if scorer is None else scorer.task
     with opened(config, resume=resume) as run:
+        run.foresee(config, task)
         observer.writing(run.path)
-        return advance(scorer or _local_scorer(config, observer), run, observer)
+        return advance(scorer or _local_scorer(config, task, observer), run, observer)
 
 
 def advance(scorer: Scorer, run: RunDirectory, observer: Observer) -> Result:
@@ -187,10 +189,9 @@ def _finish(
     return result
 
 
-def _local_scorer(config: Config, observer: Observer) -> Scorer:
+def _local_scorer(config: Config, task: Task, observer: Observer) -> Scorer:
     from cliptune.local import LocalScorer
 
-    task = load_task(config.task)
     observer.phase(f"Loading {config.model.name}")
     return LocalScorer(config, task)
 

@@ -19,7 +19,8 @@ Mix = Callable[[Rewards, Weights | None], Fitness]
 def log_probabilities(scores: ClassScores) -> NDArray[np.float64]:
     """Log-softmax over the classes, in float64: `(..., classes)` to the same shape."""
     logits = scores.astype(np.float64)
-    shifted = logits - logits.max(axis=-1, keepdims=True)
+    with np.errstate(invalid="ignore"):  # infinite scores become NaN, which the scorer refuses
+        shifted = logits - logits.max(axis=-1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
 
 

@@ -25,7 +25,7 @@ from safetensors.numpy import save
 from cliptune.config import Config, digest, validate
 from cliptune.errors import CliptuneError, RunError
 from cliptune.evaluation import Row
-from cliptune.identity import fingerprint, identity, refuse_another
+from cliptune.identity import fingerprint, identity, known_early, refuse_another
 from cliptune.journal import Generation, Journal, Validation, best_of, sealed, unsealed
 from cliptune.scorer import ModelFacts
 from cliptune.storage import LEASE, Folder, open_folder
@@ -110,6 +110,14 @@ class RunDirectory:
     def path(self) -> str:
         return self._folder.place
 
+    def foresee(self, config: Config, task: Task) -> None:
+        """Refuse what `begin` would, as far as it can be told before the model is loaded."""
+        now = known_early(config, task)
+        if self.begun:
+            before = self._origin(now)
+            self.journal = Journal(self._folder, origin=digest(before["identity"]))
+            self._past(config)
+
     def begin(self, config: Config, task: Task, facts: ModelFacts) -> list[Generation]:
         """Write down what is searched, or check that it is the same; returns what was journalled.
 
@@ -120,14 +128,12 @@ class RunDirectory:
         self.identity = identity(config, task, facts)
         here, places = fingerprint(), []
         if self.begun:
-            before = _read_json(self._folder, ORIGIN)
-            refuse_another(self.path, before.get("identity"), self.identity)
+            before = self._origin(self.identity)
             self.identity = before["identity"]  # without settings that were not known by then
             places = before.get("platforms", [])
         self.moved = any(place != here for place in places)
         self.journal = Journal(self._folder, origin=digest(self.identity))
-        past = self.journal.read()
-        _refuse_smaller(config, len(past))
+        past = self._past(config)
         self._folder.write(CONFIG, _yaml(config))
         if here not in places:
             origin = {
@@ -138,6 +144,17 @@ class RunDirectory:
             }
             self._folder.write(ORIGIN, _json(origin))
         self.begun = True
+        return past
+
+    def _origin(self, now: dict[str, Any]) -> dict[str, Any]:
+        """What the run began as, if it is the search of now."""
+        before = _read_json(self._folder, ORIGIN)
+        refuse_another(self.path, before.get("identity"), now)
+        return before
+
+    def _past(self, config: Config) -> list[Generation]:
+        past = self.journal.read()
+        _refuse_smaller(config, len(past))
         return past
 
     def telemetry(self) -> list[Telemetry]:

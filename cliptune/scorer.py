@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cliptune.config import Config
-from cliptune.errors import ScorerError
+from cliptune.errors import ModelError
 from cliptune.subnetwork import SubnetworkSpec, ensemble
 from cliptune.task import Task
 from cliptune.types import ClassScores, Latent, Latents, PromptArray, Rewards
@@ -120,7 +120,7 @@ class UnitScorer(ABC):
         rewards = np.concatenate(results).reshape(len(subnetworks), len(latents)).T.copy()
         if len(bad := np.argwhere(~np.isfinite(rewards))):
             candidate, subnetwork = bad[0]
-            raise ScorerError(
+            raise ModelError(
                 f"The reward of candidate {candidate} on subnetwork {subnetwork} in generation "
                 f"{generation} is {rewards[candidate, subnetwork]}; expected finite numbers. "
                 "A wider model.dtype or a smaller prompt.scale may help."

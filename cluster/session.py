@@ -37,6 +37,7 @@ def search(
     find_metric(config.search.selection)
     config = anchored(config)
     with opened(config, resume=resume) as run:
+        run.foresee(config, task)
         observer.writing(run.path)
         with scoring(config, task, observer) as scorer:
             return loop.advance(scorer, run, observer)

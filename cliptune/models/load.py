@@ -51,8 +51,8 @@ def load_structure(config: Config, task: Task) -> FrozenModel:
         structure = AutoConfig.from_pretrained(source, trust_remote_code=False)
         with torch.device("meta"):
             module = AUTO[architecture].from_config(structure, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise ModelError(_not_found(source, error)) from None
+    except Exception as error:  # each of these files can be wrong in ways of its own
+        raise ModelError(_not_found(source, error)) from error
     return FAMILIES[architecture](module, tokenizer, task, config.model, config.prompt.position)
 
 
@@ -92,8 +92,8 @@ def _architecture(source: str, config: ModelConfig) -> str:
         return config.readout
     try:
         found = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise ModelError(_not_found(source, error)) from None
+    except Exception as error:  # each of these files can be wrong in ways of its own
+        raise ModelError(_not_found(source, error)) from error
     names = getattr(found, "architectures", None) or []
     return "masked-lm" if any(name.endswith("ForMaskedLM") for name in names) else "encoder"
 
@@ -101,8 +101,8 @@ def _architecture(source: str, config: ModelConfig) -> str:
 def _tokenizer(source: str) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise ModelError(_not_found(source, error)) from None
+    except Exception as error:  # each of these files can be wrong in ways of its own
+        raise ModelError(_not_found(source, error)) from error
 
 
 def _weights(source: str, architecture: str, config: ModelConfig) -> PreTrainedModel:
@@ -116,8 +116,8 @@ def _weights(source: str, architecture: str, config: ModelConfig) -> PreTrainedM
             trust_remote_code=False,
             output_loading_info=True,
         )
-    except (OSError, ValueError) as error:
-        raise ModelError(_not_found(source, error)) from None
+    except Exception as error:  # each of these files can be wrong in ways of its own
+        raise ModelError(_not_found(source, error)) from error
     if missing := sorted(key for key in report["missing_keys"] if "pooler" not in key):
         raise ModelError(
             f"{source} has no weights for {missing[0]} ({len(missing)} missing), which the "
@@ -129,10 +129,10 @@ def _weights(source: str, architecture: str, config: ModelConfig) -> PreTrainedM
 
 
 def _not_found(source: str, error: Exception) -> str:
-    return (
-        f"model.name: {source} cannot be loaded as a model with safetensors weights: "
-        f"{str(error).splitlines()[0]}"
-    )
+    what = (str(error) or type(error).__name__).splitlines()[0]
+    if not isinstance(error, (OSError, ValueError)):
+        what = f"{type(error).__name__}: {what}"
+    return f"model.name: {source} cannot be loaded as a model with safetensors weights: {what}"
 
 
 @cache

@@ -108,8 +108,9 @@ def _shorten(ids: list[int], offsets: Offsets, example: Rendered, limit: int) ->
     ]
     if sum(map(len, texts)) - excess < len(texts):
         raise TaskError(
-            f"An input of {len(ids)} tokens cannot be cut to {limit}: the template alone takes "
-            f"{len(ids) - sum(map(len, texts))}. Raise task.max_tokens or shorten prompt.length."
+            f"An input of {len(ids)} tokens cannot be cut to the {limit} that the prompt leaves: "
+            f"the template alone takes {len(ids) - sum(map(len, texts))}. Lower prompt.length, or "
+            "raise task.max_tokens if the model takes more."
         )
     dropped: set[int] = set()
     for _ in range(excess):

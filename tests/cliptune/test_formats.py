@@ -244,6 +244,18 @@ def test_a_file_of_another_format_is_refused(
     assert said.startswith(f" cannot be read as {form}: ")
 
 
+@pytest.mark.parametrize("form", ["a.parquet", "a.arrow", "stream.arrow"])
+@pytest.mark.parametrize("bad", [b"\x80", b"\xff"])
+def test_a_text_of_damaged_bytes_is_refused(form: str, bad: bytes, tmp_path: Path) -> None:
+    """Arrow itself opens such a file without a word."""
+    path = tmp_path / form
+    write_as(tmp_path, form, [{"text": "unmistakable", "label": 0}])
+    content = path.read_bytes()
+    assert b"unmistakable" in content
+    write(path, content.replace(b"unmistakable", b"unmistakabl" + bad))
+    assert message(path).startswith(" cannot be read, it is damaged: ")
+
+
 def test_a_name_that_says_no_format_is_refused(tmp_path: Path) -> None:
     said = message(write(tmp_path / "a.txt", "a"))
     assert "expected .jsonl, .json, .csv, .tsv, .parquet, .arrow" in said

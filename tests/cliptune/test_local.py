@@ -8,7 +8,7 @@ import tiny
 from scorer_contract import ScorerContract, journal_bytes, latents
 
 from cliptune.config import Config
-from cliptune.errors import ScorerError
+from cliptune.errors import ModelError
 from cliptune.local import LocalScorer
 from cliptune.loop import search
 from cliptune.scorer import Scorer
@@ -49,7 +49,7 @@ def test_a_reward_that_is_not_finite_is_named(model_dir: Path, task_dir: Path) -
     scorer = local(tiny.config(model_dir, task_dir))
     broken = latents()
     broken[4] = np.nan
-    with pytest.raises(ScorerError, match="candidate 4 on subnetwork 0 in generation 7 is nan"):
+    with pytest.raises(ModelError, match="candidate 4 on subnetwork 0 in generation 7 is nan"):
         scorer.score(broken, 7)
 
 

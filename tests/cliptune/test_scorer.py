@@ -9,7 +9,7 @@ import pytest
 import tiny
 from numpy.typing import NDArray
 
-from cliptune.errors import ScorerError
+from cliptune.errors import ModelError
 from cliptune.scorer import EVALUATION_CHUNK, ROWS_PER_CANDIDATE, Unit, UnitScorer, candidate_spans
 from cliptune.subnetwork import FULL_NETWORK, SubnetworkSpec, ensemble
 from cliptune.types import Latents
@@ -145,5 +145,5 @@ def test_a_reward_that_is_not_finite_names_candidate_subnetwork_and_remedy(broke
             return rewards
 
     message = rf"candidate 5 on subnetwork 2 in generation 3 is {broken}; .*wider model.dtype"
-    with pytest.raises(ScorerError, match=message):
+    with pytest.raises(ModelError, match=message):
         Broken().score(np.zeros((7, 5)), 3)

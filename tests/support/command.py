@@ -1,9 +1,14 @@
 """The installed `cliptune` command, as a person starts it."""
 
+import io
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest.mock import patch
+
+from jobs.cli import run
 
 SCRIPT = Path(sys.executable).with_name("cliptune")
 
@@ -22,3 +27,16 @@ def cliptune(*words: str, folder: Path, **more: str) -> subprocess.CompletedProc
         text=True,
         timeout=200,
     )
+
+
+def cliptune_here(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run the command's entry point in this process, where the next one is at once."""
+    out, err = io.StringIO(), io.StringIO()
+    code: object = 0
+    with patch("sys.argv", ["cliptune", *words]), redirect_stdout(out), redirect_stderr(err):
+        try:
+            run()
+        except SystemExit as end:
+            code = end.code or 0
+    assert isinstance(code, int), f"exited with {code!r}"
+    return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())

@@ -118,5 +118,8 @@ def test_a_prompt_that_leaves_no_room_is_refused(model_dir: Path, task_dir: Path
     limited = build(model_dir, task_dir, max_tokens=14)
     with pytest.raises(ConfigError, match=r"at most 14 .*\(the model 64, task.max_tokens 14\)"):
         limited.encode(limited.task["train"], prompt_length=20)
-    with pytest.raises(TaskError, match=r"cannot be cut to 1: the template alone takes 7"):
+    with pytest.raises(
+        TaskError,
+        match=r"cannot be cut to the 1 that the prompt leaves: the template alone takes 7",
+    ):
         model.encode(model.task["train"], prompt_length=63)

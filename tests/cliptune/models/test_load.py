@@ -1,5 +1,6 @@
 """Models come from folders, the hub or the demo package; only whole and safe ones are taken."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,20 @@ def test_pickled_weights_are_refused(model_dir: Path, task_dir: Path, tmp_path: 
 def test_a_model_that_is_not_there_is_named(task_dir: Path, tmp_path: Path) -> None:
     config = tiny.config(tmp_path / "nowhere", task_dir)
     with pytest.raises(ModelError, match="nowhere cannot be loaded"):
+        load_model(config, load_task(config.task))
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_a_download_that_ended_early_is_refused(
+    name: str, share: float, model_dir: Path, task_dir: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(model_dir, tmp_path / "model")
+    file = tmp_path / "model" / name
+    content = file.read_bytes()
+    file.write_bytes(content[: int(share * len(content))])
+    config = tiny.config(tmp_path / "model", task_dir)
+    with pytest.raises(ModelError, match="model cannot be loaded as a model with safetensors"):
         load_model(config, load_task(config.task))
 
 
