@@ -11,13 +11,13 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from cliptune.config import Config
     from cliptune.loop import Observer, Progress, search
-    from cliptune.run import Result
+    from cliptune.record import Result
 
 _HOMES = {
     "Config": "config",
     "Observer": "loop",
     "Progress": "loop",
-    "Result": "run",
+    "Result": "record",
     "search": "loop",
 }
 

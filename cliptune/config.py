@@ -4,7 +4,6 @@ A tree is laid over the preset of its task (`cliptune/presets/<task.name>.yaml`)
 over the defaults below. `cluster` and `jobs` add their own section to it.
 """
 
-import difflib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ from pydantic import (
 )
 
 from cliptune.errors import ConfigError
+from cliptune.wording import complaint
 
 SCHEMA_VERSION = 1
 
@@ -142,8 +142,8 @@ class ModelConfig(Section):
 class PromptConfig(Section):
     """The soft prompt and the space in which it is searched."""
 
-    length: Count = Field(50, description="prompt vectors, L")
-    dimension: Count = Field(500, description="size of the latent, d")
+    length: int = Field(50, ge=1, le=10_000, description="prompt vectors, L")
+    dimension: int = Field(500, ge=1, le=100_000, description="size of the latent, d")
     position: Literal["after-first", "front"] = Field(
         "after-first", description="after the first special token, or before it"
     )
@@ -169,7 +169,7 @@ class PromptConfig(Section):
 class EnsembleConfig(Section):
     """The thinned subnetworks and how their rewards are mixed."""
 
-    subnetworks: Count = Field(5, description="N")
+    subnetworks: int = Field(5, ge=1, le=1000, description="N")
     clip_ratio: float = Field(0.1, ge=0, lt=1, description="p, the share of units dropped")
     mode: Literal["static", "dynamic", "none"] = Field(
         "static", description="fixed masks; new masks each generation; the full network alone"
@@ -220,7 +220,7 @@ class StrategyConfig(Section):
     patience: Count | None = Field(
         None, description="generations without a better prompt on validation; no limit if null"
     )
-    population: int = Field(20, ge=2, description="candidates a generation")
+    population: int = Field(20, ge=2, le=10_000, description="candidates a generation")
     sigma: Positive = Field(1.0, description="initial step size")
     loss: Loss = Field("cross-entropy", description="its negative is the reward")
     margin: Positive = Field(2.0, description="of the hinge loss")
@@ -336,59 +336,9 @@ def validate(kind: type[C], tree: Mapping[str, Any]) -> C:
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(_sentence(kind, error)) from None
-
-
-def _sentence(kind: type[BaseModel], error: ValidationError) -> str:
-    """One line a setting; what pydantic says of each alternative type is joined by "or"."""
-    lines: dict[str, str] = {}
-    for problem in error.errors():
-        path = _setting(kind, problem["loc"])
-        where = ".".join(path) or "the configuration"
-        message = problem["msg"].removeprefix("Value error, ")
-        found = f", found {problem['input']!r}"
-        if problem["type"] == "extra_forbidden":
-            unknown = [str(part) for part in problem["loc"]]
-            where = ".".join(unknown)
-            lines[where] = f"Unknown setting {where}{_nearest(kind, unknown)}."
-        elif problem["type"] == "missing" and where in ("task.template", "task.label_words"):
-            lines[where] = (
-                f"{where} is missing: task.name is not a preset ({', '.join(presets())}), so the "
-                "template and the label words must be given."
-            )
-        elif problem["type"] in ("missing", "value_error"):
-            lines.setdefault(where, f"{where}: {message}.")
-        elif where not in lines:
-            lines[where] = f"{where}: {message}{found}."
-        elif _alternative(problem["loc"], path):
-            lines[where] = lines[where].removesuffix(f"{found}.") + f" or {message}{found}."
-    return "\n".join(lines.values())
-
-
-def _setting(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """The part of a location that names a setting, without list items and alternative types."""
-    path: list[str] = []
-    section: Any = kind
-    for part in location:
-        field = getattr(section, "model_fields", {}).get(part)
-        if field is None:
-            break
-        path.append(str(part))
-        section = field.annotation
-    return path
-
-
-def _alternative(location: tuple[int | str, ...], path: list[str]) -> bool:
-    return len(location) > len(path) and isinstance(location[len(path)], str)
-
-
-def _nearest(kind: type[BaseModel], path: list[str]) -> str:
-    section: Any = kind
-    for part in path[:-1]:
-        field = getattr(section, "model_fields", {}).get(part)
-        section = field.annotation if field else None
-    known = list(getattr(section, "model_fields", {}))
-    close = difflib.get_close_matches(path[-1], known, n=1)
-    if close:
-        return f" (did you mean {'.'.join([*path[:-1], close[0]])}?)"
-    return f" (known here: {', '.join(known)})" if known else ""
+        hint = (
+            f"task.name is not a preset ({', '.join(presets())}), so the template and the label "
+            "words must be given"
+        )
+        hints = {"task.template": hint, "task.label_words": hint}
+        raise ConfigError(complaint(kind, error, hints)) from None

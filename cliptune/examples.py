@@ -13,17 +13,8 @@ from typing import Any, Protocol
 
 from cliptune.config import SplitNames, TaskConfig
 from cliptune.errors import TaskError
-from cliptune.formats import (
-    FORMATS,
-    Rows,
-    Wanted,
-    from_table,
-    nearest,
-    need_columns,
-    one_line,
-    read_file,
-    some,
-)
+from cliptune.formats import FORMATS, Rows, Wanted, from_table, need_columns, read_file
+from cliptune.wording import nearest, one_line, some
 
 USUAL_NAMES = {
     "train": ("train",),

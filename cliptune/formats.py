@@ -1,7 +1,6 @@
 """Columns of plain values out of one file; nothing is converted, and every row knows its line."""
 
 import csv
-import difflib
 import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cliptune.errors import TaskError
+from cliptune.wording import nearest, one_line, shown, some
 
 Wanted = Mapping[str, str]  # setting of task.columns -> what the column is called in the file
 
@@ -73,29 +73,6 @@ def from_table(source: str, table: Any, wanted: Wanted) -> Rows:
     except (pa.ArrowException, ValueError, OverflowError) as error:
         raise TaskError(f"{source} cannot be read, it is damaged: {one_line(error)}.") from error
     return Rows(source, columns, range(1, table.num_rows + 1))
-
-
-def some(names: Sequence[str], most: int = 12) -> str:
-    """A list in words, cut where it is long."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more if names else "none"
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A question that follows a list of names, where one of them is close."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
-
-
-def one_line(error: BaseException) -> str:
-    """What an error of a library says, as one line of a sentence."""
-    return " ".join(str(error).split())[:300].rstrip(".")
-
-
-def shown(value: object) -> str:
-    """A value as it stands, cut where it is long."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:59]}…"
 
 
 def _read_json(path: Path, wanted: Wanted) -> Rows:

@@ -12,8 +12,9 @@ from cliptune.errors import RunError, StrategyError
 from cliptune.evaluation import evaluate, validate
 from cliptune.journal import Generation, Validation, best_of
 from cliptune.metrics import find_metric
+from cliptune.record import Cost, Result, Telemetry
 from cliptune.rewards import MIXERS
-from cliptune.run import Cost, Result, RunDirectory, Telemetry, opened
+from cliptune.run import RunDirectory, opened
 from cliptune.scorer import Scorer
 from cliptune.strategy import Strategy, make_strategy, replay
 from cliptune.task import Task, load_task

@@ -97,7 +97,7 @@ def plan(config: Config, task: Task, lengths: Mapping[str, Sequence[int]]) -> Pl
     search = config.search.model_copy(update={"selection": "loss"})
     counter = CountingScorer(config.model_copy(update={"search": search}), task, lengths)
     scorer = cast(Scorer, counter)  # nobody asks here for what it lacks
-    latents = np.zeros((search.population, config.prompt.dimension))
+    latents = np.broadcast_to(0.0, (search.population, config.prompt.dimension))
     counter.score(latents)
     generation, training = counter.take(), sorted(counter.batches, key=_size)
     validate(scorer, latents[0])

@@ -9,91 +9,38 @@ prompt.safetensors  `prompt`, (length, width) float32
 prompt.json         what the prompt belongs to
 """
 
-import contextlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import pyarrow as pa
 import yaml
 from safetensors.numpy import save
 
-from cliptune.config import Config, digest, validate
+from cliptune.config import Config, digest
 from cliptune.errors import CliptuneError, RunError
-from cliptune.evaluation import Row
 from cliptune.identity import fingerprint, identity, known_early, refuse_another
-from cliptune.journal import Generation, Journal, Validation, best_of, sealed, unsealed
+from cliptune.journal import Generation, Journal, sealed
+from cliptune.lease import LEASE
+from cliptune.record import (
+    CONFIG,
+    ORIGIN,
+    RESULT,
+    TELEMETRY,
+    Result,
+    Telemetry,
+    check_resumable,
+    read_json,
+    read_telemetry,
+)
 from cliptune.scorer import ModelFacts
-from cliptune.storage import LEASE, Folder, open_folder
+from cliptune.storage import Folder, open_folder
 from cliptune.task import Task
-from cliptune.types import Latent, PromptArray
-
-C = TypeVar("C", bound=Config)
-
-CONFIG = "config.yaml"
-ORIGIN = "origin.json"
-RESULT = "result.json"
-TELEMETRY = "telemetry"
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a search took, earlier sessions included."""
-
-    prompts_scored: int
-    search_passes: int  # prompts x subnetworks x training examples
-    validation_passes: int
-    evaluation_passes: int  # of the table at the end
-    seconds: float  # of the search, without starting up
-    device_seconds: float  # summed over the workers
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a search found."""
-
-    run_dir: str
-    generation: int
-    candidate: int
-    latent: Latent
-    validation: Validation
-    table: list[Row]
-    cost: Cost
-    stopped: str  # why the search ended, in words
-
-
-@dataclass(frozen=True)
-class Telemetry:
-    """What one generation took."""
-
-    generation: int
-    seconds: float
-    device_seconds: float
-    forward_passes: int
-    workers: int
-    retries: int
-
-
-@dataclass(frozen=True)
-class RunRecord(Generic[C]):
-    """A run directory, read."""
-
-    path: str
-    config: C
-    facts: ModelFacts
-    identity: dict[str, Any]  # what decides the results; see identity.py
-    generations: list[Generation]
-    telemetry: list[Telemetry]
-    result: dict[str, Any] | None  # of result.json; None where the search has not ended
-
-    @property
-    def best(self) -> Generation | None:
-        """The generation whose prompt is chosen as of now."""
-        return best_of(self.generations) if self.generations else None
+from cliptune.types import PromptArray
 
 
 class RunDirectory:
@@ -148,7 +95,7 @@ class RunDirectory:
 
     def _origin(self, now: dict[str, Any]) -> dict[str, Any]:
         """What the run began as, if it is the search of now."""
-        before = _read_json(self._folder, ORIGIN)
+        before = read_json(self._folder, ORIGIN)
         refuse_another(self.path, before.get("identity"), now)
         return before
 
@@ -159,7 +106,7 @@ class RunDirectory:
 
     def telemetry(self) -> list[Telemetry]:
         """What the generations until now took; those that are not known are left out."""
-        return _read_telemetry(self._folder)
+        return read_telemetry(self._folder)
 
     def record(self, telemetry: Telemetry) -> None:
         """Write what a generation took."""
@@ -222,60 +169,6 @@ def opened(config: Config, *, resume: bool = False) -> Iterator[RunDirectory]:
             raise
 
 
-def read_config(place: str) -> dict[str, Any]:
-    """The settings of a run directory, as a tree."""
-    folder = open_folder(place)
-    check_resumable(folder)
-    try:
-        tree = yaml.safe_load(folder.read(CONFIG).decode())
-    except (ValueError, yaml.YAMLError) as error:
-        raise RunError(f"{place}/{CONFIG} is damaged: {' '.join(str(error).split())}") from None
-    if not isinstance(tree, dict):
-        raise RunError(f"{place}/{CONFIG} is damaged: expected settings, found {tree!r:.60}.")
-    return tree
-
-
-def read_run(kind: type[C], place: str) -> RunRecord[C]:
-    """Read a run, finished or not, without holding it; RunError for what is none."""
-    folder = open_folder(place)
-    config = validate(kind, {**read_config(place), "run_dir": place})
-    if not folder.exists(ORIGIN):
-        raise RunError(
-            f"{place} has no {ORIGIN}: its search has not begun, or an older cliptune wrote it "
-            "(its config.yaml can be searched again)."
-        )
-    origin = _read_json(folder, ORIGIN)
-    try:
-        facts = ModelFacts(**origin["facts"])
-        journal = Journal(folder, digest(origin["identity"]))
-    except (KeyError, TypeError) as error:
-        raise RunError(f"{place}/{ORIGIN} is not one of cliptune's: {error}.") from None
-    return RunRecord(
-        path=place,
-        config=config,
-        facts=facts,
-        identity=origin["identity"],
-        generations=journal.read(),
-        telemetry=_read_telemetry(folder),
-        result=_read_json(folder, RESULT) if folder.exists(RESULT) else None,
-    )
-
-
-def check_resumable(folder: Folder) -> None:
-    """Refuse what is no run directory."""
-    if not folder.exists(CONFIG):
-        raise RunError(
-            f"{folder.place} is no run directory: there is no {CONFIG} in it. Expected the folder "
-            "that a search said it was written to."
-        )
-    if folder.names("journal") and not folder.exists(ORIGIN):
-        raise RunError(
-            f"{folder.place} has no {ORIGIN}: an older cliptune wrote it, with journal schema "
-            "version 1, or it is incomplete. Its config.yaml can be searched again, with a new "
-            "run_dir."
-        )
-
-
 def result_json(result: Result) -> dict[str, Any]:
     """A result as JSON values."""
     return {
@@ -332,28 +225,6 @@ def _refuse_smaller(config: Config, generations: int) -> None:
             f"search.budget is {search.budget}, but the run has already scored {done} prompts; "
             "give at least as many."
         )
-
-
-def _read_telemetry(folder: Folder) -> list[Telemetry]:
-    rows = []
-    for name in folder.names(TELEMETRY):
-        content = folder.read(f"{TELEMETRY}/{name}") if name.endswith(".arrow") else b""
-        if unsealed(content):
-            with contextlib.suppress(TypeError):
-                rows += [
-                    Telemetry(**row) for row in pa.ipc.open_file(content).read_all().to_pylist()
-                ]
-    return rows
-
-
-def _read_json(folder: Folder, name: str) -> dict[str, Any]:
-    try:
-        value = json.loads(folder.read(name))
-    except ValueError as error:
-        raise RunError(f"{folder.place}/{name} is damaged: {error}.") from None
-    if not isinstance(value, dict):
-        raise RunError(f"{folder.place}/{name} is damaged: expected an object.")
-    return value
 
 
 def _json(value: Any) -> bytes:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from cliptune.config import TaskConfig, digest
 from cliptune.errors import TaskError
 from cliptune.examples import USUAL_NAMES, read_examples, read_whole
-from cliptune.formats import Rows, Wanted, shown, some
+from cliptune.formats import Rows, Wanted
 from cliptune.randomness import generator
 from cliptune.types import Labels
+from cliptune.wording import shown, some
 
 SPLITS = tuple(USUAL_NAMES)
 FIELDS = ("text", "text_pair", "mask")

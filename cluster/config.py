@@ -15,7 +15,7 @@ class ClusterConfig(Section):
     address: str | None = Field(
         None, description="of a running Ray; RAY_ADDRESS if null, and a local Ray without that"
     )
-    actors: Count | Literal["auto"] = Field(
+    actors: Annotated[int, Field(ge=1, le=10_000)] | Literal["auto"] = Field(
         "auto", description="auto: one a GPU, or 2 on CPUs where there are as many"
     )
     threads_per_actor: Count = Field(1, description="CPU threads, and CPUs reserved, an actor")

@@ -16,7 +16,8 @@ from cliptune.device import resolve
 from cliptune.errors import ConfigError, ScorerError
 from cliptune.loop import Observer
 from cliptune.metrics import find_metric
-from cliptune.run import Result, opened
+from cliptune.record import Result
+from cliptune.run import opened
 from cliptune.task import Task, load_task
 from cluster.config import ClusterSearch
 from cluster.placement import Need, Node, capacity

@@ -190,6 +190,9 @@ def run() -> None:
             print(f"cliptune: {error}", file=sys.stderr)
             sys.exit(error.exit_code)
         what = " ".join(str(error).split()) or "no message"
+        if isinstance(error, MemoryError):
+            print(f"cliptune: this machine has too little memory for that: {what}", file=sys.stderr)
+            sys.exit(1)
         print(
             f"cliptune: unexpected {type(error).__name__}: {what:.500} (This is a defect of "
             "cliptune; `cliptune --debug ...` shows where it is.)",

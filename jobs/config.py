@@ -49,7 +49,7 @@ def read(words: Sequence[str], resume: str | None = None) -> ClusterSearch:
 
 
 def _of_run(place: str) -> dict[str, Any]:
-    from cliptune.run import read_config
+    from cliptune.record import read_config
 
     tree = read_config(place)
     cluster = tree.get("cluster")

@@ -8,7 +8,8 @@ from typing import Any, Self
 
 from cliptune.journal import Generation
 from cliptune.loop import Observer, Progress
-from cliptune.run import Result, result_json
+from cliptune.record import Result
+from cliptune.run import result_json
 from jobs.words import (
     accuracy_table,
     clock,

@@ -17,7 +17,7 @@ from cliptune.evaluation import TUNED
 from cliptune.identity import examples_digest
 from cliptune.journal import Generation
 from cliptune.loop import Observer
-from cliptune.run import RunRecord, read_run
+from cliptune.record import RunRecord, read_run
 from cliptune.scorer import Scorer
 from cliptune.storage import open_folder
 from cliptune.task import SPLITS, Task, load_split, load_task

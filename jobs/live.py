@@ -13,7 +13,7 @@ from rich.text import Text
 
 from cliptune.journal import Generation
 from cliptune.loop import Progress
-from cliptune.run import Result
+from cliptune.record import Result
 from jobs.chart import sparkline
 from jobs.display import Display
 from jobs.words import clock, counted, measure_words, resumption, speed, spread

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from cliptune.errors import RunError
 from cliptune.evaluation import ENSEMBLE, MANUAL, TUNED
-from cliptune.run import RunRecord, read_run
+from cliptune.record import RunRecord, read_run
 from cluster.config import ClusterSearch
 from jobs.chart import plot
 from jobs.words import (

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from cliptune import storage
+from cliptune import lease
 from cliptune.errors import RunError
-from cliptune.storage import LEASE, LEASE_SECONDS, Lease, LocalFolder
+from cliptune.lease import LEASE, LEASE_SECONDS, Lease
+from cliptune.storage import LocalFolder
 
 OTHER = "another search"
 NOBODY = 99_999_999  # the id of no process on this machine
@@ -104,7 +105,7 @@ def test_a_lease_of_a_process_that_lives_here_is_respected(
 def test_a_lease_is_renewed_while_it_is_held(
     place: LocalFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "LEASE_SECONDS", 0.004)
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 0.004)
     renewed = threading.Event()
     times: list[float] = []
 
@@ -122,7 +123,7 @@ def test_a_lease_is_renewed_while_it_is_held(
 def test_a_renewal_that_fails_is_tried_again(
     place: LocalFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "LEASE_SECONDS", 0.004)
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 0.004)
     real, again, calls = LocalFolder.write, threading.Event(), iter(range(1000000))
 
     def flaky(self: LocalFolder, name: str, content: bytes) -> None:

@@ -14,7 +14,7 @@ from cliptune.config import Config, digest
 from cliptune.errors import RunError, StrategyError
 from cliptune.identity import fingerprint
 from cliptune.journal import Journal
-from cliptune.run import read_run
+from cliptune.record import read_run
 from cliptune.storage import LocalFolder
 from cliptune.strategy import CMAES, RandomSearch, Strategy, replay
 from cliptune.types import Fitness, Latents

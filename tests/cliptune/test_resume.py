@@ -30,7 +30,7 @@ from safetensors.numpy import load_file
 from cliptune.config import Config
 from cliptune.errors import RunError, ScorerError
 from cliptune.loop import search
-from cliptune.run import read_run
+from cliptune.record import read_run
 from cliptune.storage import open_folder
 
 SEARCHES = pytest.mark.parametrize(

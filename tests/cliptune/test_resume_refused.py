@@ -27,7 +27,7 @@ from safetensors.numpy import save_file
 
 from cliptune.config import Config
 from cliptune.errors import RunError
-from cliptune.run import read_run
+from cliptune.record import read_run
 
 # Another search
 
@@ -223,7 +223,8 @@ def test_two_searches_never_write_one_run(tmp_path: Path) -> None:
 HOLDER = """
 import sys
 from cliptune.config import Config, validate
-from cliptune.run import opened, read_config
+from cliptune.record import read_config
+from cliptune.run import opened
 with opened(validate(Config, read_config(sys.argv[1])), resume=True):
     print("held", flush=True)
     sys.stdin.read()

@@ -19,14 +19,8 @@ from cliptune.evaluation import Row
 from cliptune.identity import fingerprint
 from cliptune.journal import PREVIOUS, Generation, Validation
 from cliptune.loop import search
-from cliptune.run import (
-    Cost,
-    Result,
-    RunDirectory,
-    Telemetry,
-    opened,
-    read_config,
-)
+from cliptune.record import Cost, Result, Telemetry, read_config
+from cliptune.run import RunDirectory, opened
 
 LATENT = np.array([0.1, -1 / 3, 2e-17, 4.0, 5.0])
 PROMPT = np.arange(12, dtype=np.float32).reshape(3, 4) / 7

@@ -14,7 +14,7 @@ from rich.cells import cell_len
 from cliptune.evaluation import ENSEMBLE, MANUAL, TUNED, Row
 from cliptune.journal import Generation, Validation
 from cliptune.loop import Progress
-from cliptune.run import Cost, Result, Telemetry
+from cliptune.record import Cost, Result, Telemetry
 from jobs.display import Display, JsonDisplay, PlainDisplay, choose
 from jobs.live import LiveDisplay
 from jobs.words import clock, spread

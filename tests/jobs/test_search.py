@@ -17,7 +17,7 @@ from cliptune.config import validate
 from cliptune.errors import TaskError
 from cliptune.evaluation import ENSEMBLE, MANUAL, TUNED
 from cliptune.loop import Progress
-from cliptune.run import Result
+from cliptune.record import Result
 from cluster.config import ClusterSearch
 from jobs.display import Display
 from jobs.search import main

@@ -12,7 +12,7 @@ import tiny
 
 from cliptune.journal import Generation
 from cliptune.loop import Observer, Progress, search
-from cliptune.run import Cost, Result
+from cliptune.record import Cost, Result
 from cliptune.scorer import Scorer
 from cliptune.storage import LocalFolder
 

@@ -11,12 +11,8 @@ import yaml
 
 from cliptune.config import Config, validate
 from cliptune.errors import RunError
-from cliptune.run import (
-    check_resumable,
-    opened,
-    read_config,
-    read_run,
-)
+from cliptune.record import check_resumable, read_config, read_run
+from cliptune.run import opened
 from cliptune.storage import open_folder
 
 OLD_RUN = str(Path(__file__).parents[1] / "data" / "run-schema-1")

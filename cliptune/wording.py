@@ -1,0 +1,83 @@
+"""Parts of the sentences that say what is wrong."""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+
+def some(names: Sequence[str], most: int = 12) -> str:
+    """A list in words, cut where it is long."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more if names else "none"
+
+
+def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """A question that follows a list of names, where one of them is close."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {prefix}{close[0]}?)" if close else ""
+
+
+def one_line(error: BaseException) -> str:
+    """What an error of a library says, as one line of a sentence."""
+    return " ".join(str(error).split())[:300].rstrip(".")
+
+
+def shown(value: object) -> str:
+    """A value as it stands, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+def complaint(kind: type[BaseModel], error: ValidationError, hints: Mapping[str, str]) -> str:
+    """What pydantic finds wrong with a tree of settings, one line a setting.
+
+    What it says of each alternative type is joined by "or"; `hints` say why a setting is needed.
+    """
+    lines: dict[str, str] = {}
+    for problem in error.errors():
+        path = _setting(kind, problem["loc"])
+        where = ".".join(path) or "the configuration"
+        message = problem["msg"].removeprefix("Value error, ")
+        found = f", found {shown(problem['input'])}"
+        if problem["type"] == "extra_forbidden":
+            unknown = [str(part) for part in problem["loc"]]
+            where = ".".join(unknown)
+            lines[where] = f"Unknown setting {where}{_nearest(kind, unknown)}."
+        elif problem["type"] == "missing" and where in hints:
+            lines[where] = f"{where} is missing: {hints[where]}."
+        elif problem["type"] in ("missing", "value_error"):
+            lines.setdefault(where, f"{where}: {message}.")
+        elif where not in lines:
+            lines[where] = f"{where}: {message}{found}."
+        elif _alternative(problem["loc"], path):
+            lines[where] = lines[where].removesuffix(f"{found}.") + f" or {message}{found}."
+    return "\n".join(lines.values())
+
+
+def _setting(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The part of a location that names a setting, without list items and alternative types."""
+    path: list[str] = []
+    section: Any = kind
+    for part in location:
+        field = getattr(section, "model_fields", {}).get(part)
+        if field is None:
+            break
+        path.append(str(part))
+        section = field.annotation
+    return path
+
+
+def _alternative(location: tuple[int | str, ...], path: list[str]) -> bool:
+    return len(location) > len(path) and isinstance(location[len(path)], str)
+
+
+def _nearest(kind: type[BaseModel], path: list[str]) -> str:
+    section: Any = kind
+    for part in path[:-1]:
+        field = getattr(section, "model_fields", {}).get(part)
+        section = field.annotation if field else None
+    known = list(getattr(section, "model_fields", {}))
+    likely = nearest(path[-1], known, ".".join([*path[:-1], ""]))
+    return likely or (f" (known here: {', '.join(known)})" if known else "")
