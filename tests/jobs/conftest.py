@@ -1,9 +1,11 @@
 """Ray's files stay out of the user's home."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ray
 from ray_home import own_home
 
 
@@ -11,3 +13,17 @@ from ray_home import own_home
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with own_home(tmp_path_factory.getbasetemp() / "home") as folder:
         yield folder
+
+
+@pytest.fixture(scope="module")
+def one_ray(home: Path) -> Iterator[None]:
+    """A Ray with one CPU, started once: the command uses a connection that is there."""
+    ray.init(
+        address="local",
+        num_cpus=1,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+    yield
+    ray.shutdown()

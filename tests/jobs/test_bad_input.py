@@ -2,18 +2,15 @@
 
 import errno
 import json
-import logging
 import os
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
 import numpy as np
 import pytest
-import ray
 import tiny
 import torch
 import yaml
@@ -23,20 +20,6 @@ from safetensors.numpy import load_file, save_file
 from transformers import BertConfig, BertModel
 
 from cliptune.config import merge
-
-
-@pytest.fixture(scope="module")
-def one_ray(home: Path) -> Iterator[None]:
-    """Ray, started once: the command uses a connection that is there."""
-    ray.init(
-        address="local",
-        num_cpus=1,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """`cliptune evaluate`: the run's own numbers again, and those on other examples."""
 
 import json
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import ray
 import runs
 import tiny
 from safetensors.numpy import load_file, save_file
@@ -26,19 +24,6 @@ from jobs.display import Display
 from jobs.evaluate import main
 
 Evaluated = Callable[..., str]
-
-
-@pytest.fixture(scope="module")
-def one_ray(home: Path) -> Iterator[None]:
-    ray.init(
-        address="local",
-        num_cpus=1,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture(scope="module")

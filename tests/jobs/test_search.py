@@ -1,16 +1,13 @@
 """`main(config, display)`: a display sees a search from its beginning to its end, whichever."""
 
-import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import pytest
-import ray
 import tiny
 
 from cliptune.config import validate
@@ -21,19 +18,6 @@ from cliptune.record import Result
 from cluster.config import ClusterSearch
 from jobs.display import Display
 from jobs.search import main
-
-
-@pytest.fixture(scope="module")
-def one_ray(home: Path) -> Iterator[None]:
-    ray.init(
-        address="local",
-        num_cpus=1,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
-    yield
-    ray.shutdown()
 
 
 class Recorder(Display):
