@@ -1,5 +1,7 @@
 """What `auto` means here: device, precision and micro-batch, decided once and written down."""
 
+import contextlib
+import ctypes
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -7,6 +9,7 @@ from cliptune.config import Config
 
 C = TypeVar("C", bound=Config)
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 MICRO_BATCH = {"cpu": 64, "cuda": 256}
 
 
@@ -22,6 +25,18 @@ def resolve(config: C, *, cuda: bool) -> C:
     if model.micro_batch == "auto":
         chosen["micro_batch"] = MICRO_BATCH[device]
     return config.model_copy(update={"model": model.model_copy(update=chosen)})
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep what is freed, for the next micro-batch.
+
+    Otherwise each large array is given back to the system, which clears its pages anew every time:
+    7% of a forward pass of MiniLM (see docs/performance.md).
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(M_MMAP_THRESHOLD, 2**30)
 
 
 def cpu_multiplies_bfloat16() -> bool:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cliptune.config import Config
-from cliptune.device import resolve
+from cliptune.device import keep_freed_memory, resolve
 from cliptune.models import load_model
 from cliptune.models.load import weights_digest
 from cliptune.models.tokenize import Encoded
@@ -27,6 +27,8 @@ class LocalScorer(UnitScorer):
     def __init__(self, config: Config, task: Task) -> None:
         config = resolve(config, cuda=torch.cuda.is_available())
         super().__init__(config, task)
+        if config.model.device == "cpu":
+            keep_freed_memory()
         self.model = load_model(config, task)
         self._thinner = Thinner(self.model.module)
         self._soft_prompt = self.model.soft_prompt(config.prompt, config.search.sigma)

@@ -43,8 +43,13 @@ def thinned_bytes(module: nn.Module, dtype: torch.dtype, config: EnsembleConfig)
     if ensemble(config, 0)[0] == FULL_NETWORK:
         return 0
     sites = find_sites(module)
-    layers = (*sites.attention_outputs, *sites.ffn_outputs)
-    return sum(weight_bytes(layer, dtype) for layer in layers)
+    layers = {
+        "attention-output": sites.attention_outputs,
+        "ffn-output": sites.ffn_outputs,
+        "ffn-hidden": (*sites.ffn_outputs, *(sites.ffn_inputs or ())),
+    }
+    thinned = {layer for site in config.sites for layer in layers.get(site, ())}
+    return sum(weight_bytes(layer, dtype) for layer in thinned)
 
 
 def activation_bytes(scorer: LocalScorer, batch: MicroBatch) -> int | None:

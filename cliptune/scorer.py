@@ -21,7 +21,8 @@ from cliptune.task import Task
 from cliptune.types import ClassScores, Latent, Latents, PromptArray, Rewards
 
 EVALUATION_CHUNK = 256  # examples of a unit that returns class scores
-ROWS_PER_CANDIDATE = 16  # of a micro-batch: more candidates and fewer examples mean less padding
+CANDIDATES = 10  # of a unit at most: many share examples of one length, and several units a network
+FILL = 4  # a micro-batch is padded rather than left below this part of its size
 
 
 @dataclass(frozen=True)
@@ -156,17 +157,27 @@ class UnitScorer(ABC):
 
 def candidate_spans(population: int, micro_batch: int) -> list[tuple[int, int]]:
     """Cut a population into even spans, one a unit; depends on the config alone."""
-    most = max(1, micro_batch // ROWS_PER_CANDIDATE)
+    most = min(CANDIDATES, micro_batch)
     cuts = np.linspace(0, population, -(-population // most) + 1).round().astype(int).tolist()
     return list(pairwise(cuts))
 
 
 def micro_batches(unit: Unit, lengths: Sequence[int], micro_batch: int) -> Iterator[list[int]]:
-    """A unit's examples, a forward pass after the other: like lengths together, for less padding.
+    """A unit's examples, a forward pass after the other: those of one length together.
 
-    `lengths` are the tokens of the split's examples.
+    A micro-batch without padding needs no mask, and nothing is computed in vain; only one that
+    would be too small takes longer examples, too. `lengths` are the tokens of the split's examples.
     """
     order = sorted(range(*unit.examples), key=lambda row: lengths[row])
-    size = max(1, micro_batch // (unit.candidates[1] - unit.candidates[0]))
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
+    candidates = unit.candidates[1] - unit.candidates[0]
+    most = max(1, micro_batch // candidates)
+    enough = -(-micro_batch // (FILL * candidates))
+    batch: list[int] = []
+    for row in order:
+        another = batch and lengths[row] != lengths[batch[0]]
+        if len(batch) == most or (another and len(batch) >= enough):
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch

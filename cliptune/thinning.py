@@ -25,6 +25,8 @@ from cliptune.errors import ModelError
 from cliptune.randomness import bits
 from cliptune.subnetwork import FULL_NETWORK, SubnetworkSpec
 
+UNITS = 32  # matrix units work on multiples of it
+
 
 def keep_mask(spec: SubnetworkSpec, site: str, units: int) -> NDArray[np.bool_]:
     """Which of a site's units survive, `(units,)`; `site` is e.g. `ffn-output/3`, by block.
@@ -50,6 +52,7 @@ class Sites:
     blocks: tuple[nn.Module, ...]
     attention_outputs: tuple[nn.Linear, ...]
     ffn_outputs: tuple[nn.Linear, ...]
+    ffn_inputs: tuple[nn.Linear, ...] | None  # None where not one layer a block makes ffn-hidden
     width: int
 
 
@@ -66,7 +69,10 @@ def find_sites(model: nn.Module) -> Sites:
         found = [_writers(block, width) for block in blocks]
         if all(found):
             attention, ffn = zip(*(pair for pair in found if pair), strict=True)
-            return Sites(tuple(blocks), attention, ffn, width)
+            inputs = [_readers(*pair, width) for pair in zip(blocks, ffn, strict=True)]
+            alone = all(len(layers) == 1 for layers in inputs)
+            first = tuple(layers[0] for layers in inputs) if alone else None
+            return Sites(tuple(blocks), attention, ffn, first, width)
     raise ModelError(
         f"{type(model).__name__} cannot be thinned: expected {depth} blocks, each with an "
         f"attention and a feed-forward part that end in a linear layer of width {width}; found "
@@ -85,18 +91,32 @@ def _writers(block: nn.Module, width: int) -> tuple[nn.Linear, nn.Linear] | None
     return (attention, ffn) if attention is not None and ffn is not None else None
 
 
-class Thinner:
-    """Turns a model into any of its subnetworks, in place: masks are multiplied into weights.
+def _readers(block: nn.Module, ffn: nn.Linear, width: int) -> list[nn.Linear]:
+    """The linear layers of a block from the model's width to that of its ffn-hidden units."""
+    return [
+        module
+        for name, module in block.named_modules()
+        if isinstance(module, nn.Linear)
+        and (module.in_features, module.out_features) == (width, ffn.in_features)
+        and module is not ffn
+        and "attn" not in name.lower()
+        and "attention" not in name.lower()
+    ]
 
-    A thinned model runs as fast as the whole one. Only the embedding site, which has no weight
-    of its own in every family, is a multiplication at run time. At most one copy of the thinned
-    layers' weights is kept beside the model.
+
+class Thinner:
+    """Turns a model into any of its subnetworks: masks are multiplied into weights.
+
+    A thinned model runs no slower than the whole one, and faster where ffn-hidden units are
+    dropped: these are not computed. Only the embedding site, which has no weight of its own in
+    every family, is a multiplication at run time. Beside the model's own weights, those of one
+    subnetwork's thinned layers exist.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._sites: Sites | None = None
-        self._whole: list[tuple[nn.Linear, Tensor, Tensor | None]] = []
+        self._whole: list[tuple[Any, nn.Parameter, nn.Parameter | None]] = []
         self._embedding_hook: RemovableHandle | None = None
         self.current = FULL_NETWORK
 
@@ -110,27 +130,46 @@ class Thinner:
         self.current = spec
 
     def _fold(self, spec: SubnetworkSpec) -> None:
-        self._sites = self._sites or find_sites(self._model)
-        if not self._whole:
-            layers = (*self._sites.attention_outputs, *self._sites.ffn_outputs)
-            self._whole = [
-                (m, m.weight.clone(), None if m.bias is None else m.bias.clone()) for m in layers
-            ]
-        for block, layer in enumerate(self._sites.attention_outputs):
-            _fold_layer(layer, spec, block, output="attention-output", input=None)
-        for block, layer in enumerate(self._sites.ffn_outputs):
-            _fold_layer(layer, spec, block, output="ffn-output", input="ffn-hidden")
+        self._sites = sites = self._sites or find_sites(self._model)
+        for block, layer in enumerate(sites.attention_outputs):
+            if "attention-output" in spec.sites:
+                self._put(layer, *_scaled(layer, spec, f"attention-output/{block}"))
+        for block, layer in enumerate(sites.ffn_outputs):
+            weight: Tensor = layer.weight
+            bias: Tensor | None = layer.bias
+            if "ffn-output" in spec.sites:
+                weight, bias = _scaled(layer, spec, f"ffn-output/{block}")
+            if "ffn-hidden" in spec.sites:
+                kept, scale = _columns(spec, f"ffn-hidden/{block}", layer.in_features)
+                if sites.ffn_inputs is None:
+                    kept = torch.arange(layer.in_features)
+                else:
+                    first = sites.ffn_inputs[block]
+                    rows = kept.to(first.weight.device)
+                    self._put(
+                        first,
+                        first.weight[rows],
+                        first.bias[rows] if first.bias is not None else None,
+                    )
+                weight = _times(weight[:, kept.to(weight.device)], scale[kept])
+            if weight is not layer.weight:
+                self._put(layer, weight, bias)
         if "embedding" in spec.sites:
-            self._embedding_hook = _scale_block_input(self._sites, spec)
+            self._embedding_hook = _scale_block_input(sites, spec)
+
+    def _put(self, layer: Any, weight: Tensor, bias: Tensor | None) -> None:
+        """Give a layer other weights, of another shape perhaps, and keep its own."""
+        self._whole.append((layer, layer.weight, layer.bias))
+        dtype = layer.weight.dtype
+        layer.weight = nn.Parameter(weight.to(dtype).contiguous(), requires_grad=False)
+        if bias is not None:
+            layer.bias = nn.Parameter(bias.to(dtype), requires_grad=False)
 
     def _restore(self) -> None:
-        if self.current.clip_ratio == 0:
-            return
-        with torch.no_grad():
-            for layer, weight, bias in self._whole:
-                layer.weight.copy_(weight)
-                if bias is not None:
-                    layer.bias.copy_(bias)
+        for layer, weight, bias in self._whole:
+            layer.weight = weight
+            layer.bias = bias
+        self._whole = []
         if self._embedding_hook is not None:
             self._embedding_hook.remove()
             self._embedding_hook = None
@@ -163,20 +202,29 @@ def hooked(model: nn.Module, spec: SubnetworkSpec) -> Iterator[None]:
             handle.remove()
 
 
-def _fold_layer(
-    layer: nn.Linear, spec: SubnetworkSpec, block: int, *, output: str, input: str | None
-) -> None:
-    with torch.no_grad():
-        weight = layer.weight.to(torch.promote_types(layer.weight.dtype, torch.float32))
-        if output in spec.sites:
-            rows = unit_scale(spec, f"{output}/{block}", layer.out_features).to(weight.device)
-            weight = weight * rows[:, None]
-            if layer.bias is not None:
-                layer.bias.copy_(layer.bias.to(weight.dtype) * rows)
-        if input in spec.sites:
-            columns = unit_scale(spec, f"{input}/{block}", layer.in_features).to(weight.device)
-            weight = weight * columns
-        layer.weight.copy_(weight)
+def _scaled(layer: nn.Linear, spec: SubnetworkSpec, site: str) -> tuple[Tensor, Tensor | None]:
+    """A layer's weight and bias with a site's scale on their output units."""
+    rows = unit_scale(spec, site, layer.out_features)
+    weight = _times(layer.weight, rows[:, None])
+    return weight, None if layer.bias is None else _times(layer.bias, rows)
+
+
+def _columns(spec: SubnetworkSpec, site: str, units: int) -> tuple[Tensor, Tensor]:
+    """Which of a site's units are computed, and the scale of all of them.
+
+    The survivors, and as many of the dropped ones, scaled by 0, as make a multiple of UNITS.
+    """
+    scale = unit_scale(spec, site, units)
+    order = torch.argsort((scale == 0).to(torch.int8), stable=True)
+    survivors = int((scale != 0).sum())
+    computed = min(units, -(-max(survivors, 1) // UNITS) * UNITS)
+    return order[:computed].sort().values, scale
+
+
+def _times(weight: Tensor, scale: Tensor) -> Tensor:
+    """A product in at least single precision."""
+    wide = torch.promote_types(weight.dtype, torch.float32)
+    return weight.detach().to(wide) * scale.to(weight.device)
 
 
 def _scale_output(module: nn.Module, spec: SubnetworkSpec, site: str) -> RemovableHandle:

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cliptune.config import ModelConfig, PromptConfig
 from cliptune.errors import ConfigError
+from cliptune.models import fast
 from cliptune.models.tokenize import Encoded, encode
 from cliptune.prompt import SoftPrompt, build_prompt
 from cliptune.task import Split, Task
@@ -27,6 +28,7 @@ class Batch:
 
     ids: Tensor  # (examples, tokens), padded on the right
     lengths: Tensor  # (examples,)
+    padded: bool  # whether they differ in length
     read_at: Tensor  # (examples,), position of the mask token; 0 where there is none
 
 
@@ -47,6 +49,7 @@ class FrozenModel(ABC):
         self.config = config
         self._embed = module.get_input_embeddings()
         self._offset = 0 if position == "front" else _leading_special_tokens(tokenizer)
+        self.as_it_was: dict[str, str] = {}  # what could not be made faster, and why
 
     @property
     def device(self) -> torch.device:
@@ -108,7 +111,9 @@ class FrozenModel(ABC):
         padded = torch.tensor([row + [pad] * (longest - len(row)) for row in ids])
         lengths = torch.tensor([len(row) for row in ids])
         read_at = torch.tensor([encoded.mask_positions[row] for row in rows])
-        return Batch(*(t.to(self.device) for t in (padded, lengths, read_at)))
+        different = min(map(len, ids)) < longest
+        to = self.device
+        return Batch(padded.to(to), lengths.to(to), different, read_at.to(to))
 
     def prompted(self, prompts: Tensor | None, batch: Batch) -> tuple[Tensor, Tensor]:
         """Every candidate's prompt in every example.
@@ -138,6 +143,32 @@ class FrozenModel(ABC):
         length = 0 if prompts is None else prompts.shape[1]
         scores = self.read_out(embedded, mask, batch, candidates, length)
         return scores.float().view(candidates, len(batch.ids), self.task.classes)
+
+    def changes(self) -> dict[str, fast.Change]:
+        """What may make this family faster, by name; see fast.py."""
+        return {
+            "attention": lambda: fast.own_attention(self.module),
+            "gelu": lambda: fast.fused_gelu(self.module),
+        }
+
+    def speed_up(self) -> None:
+        """Make the changes that leave the scores as they are; `as_it_was` tells of the others."""
+        for name, change in self.changes().items():
+            declined = fast.try_out(change, self._sample_scores, self.module.dtype)
+            if declined is not None:
+                self.as_it_was[name] = declined
+        self.network_changed()
+
+    def _sample_scores(self) -> Tensor:
+        """Class scores of a few inputs, of equal and of different lengths."""
+        vocabulary = len(self._embed.weight)
+        ids = torch.arange(15, device=self.device).view(3, 5) * 7919 % vocabulary
+        prompts = self._embed(torch.arange(6, device=self.device).view(2, 3) * 104729 % vocabulary)
+        lengths = torch.tensor([[5, 5, 5], [3, 5, 4]], device=self.device)
+        read_at = torch.tensor([2, 1, 2], device=self.device)
+        batches = [Batch(ids, row, i > 0, read_at) for i, row in enumerate(lengths)]
+        self.network_changed()
+        return torch.cat([self.class_scores(prompts, batch) for batch in batches])
 
     @abstractmethod
     def read_out(

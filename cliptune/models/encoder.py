@@ -25,18 +25,19 @@ class Encoder(FrozenModel):
     ) -> Tensor:
         if self._labels is None:
             self._labels = self._embed_labels()
-        texts = self._pooled(embedded, mask, length)
+        texts = self._pooled(embedded, mask, length, batch)
         return texts @ self._labels.T / self.config.temperature
 
     def _embed_labels(self) -> Tensor:
         tokens = self.tokenizer(list(self.task.label_words))["input_ids"]
         encoded = Encoded(tokens, [0] * len(tokens), [0] * len(tokens))
         batch = self.batch(encoded, range(len(tokens)))
-        return self._pooled(*self.prompted(None, batch), 0)
+        return self._pooled(*self.prompted(None, batch), 0, batch)
 
-    def _pooled(self, embedded: Tensor, mask: Tensor, length: int) -> Tensor:
+    def _pooled(self, embedded: Tensor, mask: Tensor, length: int, batch: Batch) -> Tensor:
         """Unit vectors `(rows, width)` in float32, from all positions but padding and prompt."""
-        hidden = self.module(inputs_embeds=embedded, attention_mask=mask).last_hidden_state
+        seen = mask if batch.padded else None
+        hidden = self.module(inputs_embeds=embedded, attention_mask=seen).last_hidden_state
         if self.config.pooling == "cls":
             pooled = hidden[:, 0 if self._offset else length]
         else:

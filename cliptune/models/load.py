@@ -39,7 +39,10 @@ def load_model(config: Config, task: Task) -> FrozenModel:
     tokenizer = _tokenizer(source)
     module = _weights(source, architecture, config.model)
     module.requires_grad_(False).eval()
-    return FAMILIES[architecture](module, tokenizer, task, config.model, config.prompt.position)
+    family = FAMILIES[architecture]
+    model = family(module, tokenizer, task, config.model, config.prompt.position)
+    model.speed_up()
+    return model
 
 
 def load_structure(config: Config, task: Task) -> FrozenModel:

@@ -1,5 +1,7 @@
 """Masked language models: classes are read from the label words' logits at the mask position."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -8,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cliptune.config import ModelConfig
 from cliptune.errors import TaskError
+from cliptune.models import fast
 from cliptune.models.base import Batch, FrozenModel
 from cliptune.models.tokenize import label_ids
 from cliptune.task import Task
@@ -33,21 +36,45 @@ class MaskedLM(FrozenModel):
         words = label_ids(tokenizer, task.template, task.label_words, task.label_tokens)
         self._label_ids = torch.tensor(words, device=self.device)
         self._read_at: Tensor | None = None
+        self._narrowed: fast.OnlyWhereRead | None = None
         module.base_model.register_forward_hook(self._keep_mask_position)
 
     def read_out(
         self, embedded: Tensor, mask: Tensor, batch: Batch, candidates: int, length: int
     ) -> Tensor:
-        self._read_at = (batch.read_at + length).repeat(candidates)
+        seen = mask if batch.padded else None
+        with self._read((batch.read_at + length).repeat(candidates)):
+            logits: Tensor = self.module(inputs_embeds=embedded, attention_mask=seen).logits
+        return logits[:, 0, self._label_ids]
+
+    def changes(self) -> dict[str, fast.Change]:
+        return {**super().changes(), "last block": self._narrow}
+
+    def _narrow(self) -> fast.Undo:
+        narrowed = self._narrowed = fast.OnlyWhereRead(fast.sites_of(self.module))
+
+        def undo() -> None:
+            narrowed.remove()
+            self._narrowed = None
+
+        return undo
+
+    @contextmanager
+    def _read(self, positions: Tensor) -> Iterator[None]:
+        """Within, only these positions, one a row, are computed to the end."""
+        self._read_at = positions
+        if self._narrowed is not None:
+            self._narrowed.read_at = positions
         try:
-            logits: Tensor = self.module(inputs_embeds=embedded, attention_mask=mask).logits
+            yield
         finally:
             self._read_at = None
-        return logits[:, 0, self._label_ids]
+            if self._narrowed is not None:
+                self._narrowed.read_at = None
 
     def _keep_mask_position(self, module: Any, inputs: Any, output: Any) -> Any:
         """Hand the head one position a row: the vocabulary's logits elsewhere are never read."""
-        if self._read_at is not None:
+        if self._read_at is not None and self._narrowed is None:
             hidden = output[0]
             rows = torch.arange(len(hidden), device=hidden.device)
             output.last_hidden_state = hidden[rows, self._read_at][:, None]

@@ -1,0 +1,220 @@
+"""The same model, faster: some of its layers are replaced by ones that do the same with less work.
+
+The model's own code stays in charge. Each change is tried on a few inputs before it stays: where a
+model is built otherwise than a change expects, the change is taken back, and `speed_up` says why.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AttentionInterface
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
+
+from cliptune.errors import ModelError
+from cliptune.thinning import Sites, find_sites
+
+ATTENTION = "cliptune"
+PROJECTIONS = (("query", "key", "value"), ("q_lin", "k_lin", "v_lin"))
+SAFE_SUMS = (1e-30, 1e30)
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}  # relative, of the scores' norm; else 0.1
+
+Undo = Callable[[], None]
+Change = Callable[[], Undo]
+
+
+class UnsuitedError(Exception):
+    """The model is not built as a change expects; says how."""
+
+
+def attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **others: Any,
+) -> tuple[Tensor, None]:
+    """Attention of `(rows, heads, tokens, size)` to `(rows, tokens, heads, size)`.
+
+    In a block that is narrowed to the positions read, there is one query a row, and the model's
+    code has taken the keys of all tokens for as many heads.
+    """
+    rows, heads, _, size = query.shape
+    if key.shape[1] != heads:
+        key, value = (
+            whole.transpose(1, 2).reshape(rows, -1, heads, size).transpose(1, 2)
+            for whole in (key, value)
+        )
+        attention_mask = None if attention_mask is None else attention_mask[:, :, :1]
+    scale = size**-0.5 if scaling is None else scaling
+    mixed = None
+    if attention_mask is None and query.device.type == "cpu" and query.dtype != torch.float16:
+        mixed = _exponentials(query, key, value, scale)
+    if mixed is None:
+        mixed = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=attention_mask, scale=scale
+        )
+    return mixed.transpose(1, 2), None
+
+
+def _exponentials(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor | None:
+    """softmax(q k^T) v with one pass over the scores less: the largest one is not subtracted.
+
+    Without that, exponentials may leave the range of their type: then there is no result. On CPUs,
+    where a softmax costs more than the products around it, this halves the time.
+    """
+    weights = torch.matmul(query * scale, key.transpose(-1, -2)).exp_()
+    sums = weights.sum(dim=-1, keepdim=True)
+    low, high = SAFE_SUMS
+    if not (float(sums.amin()) > low and float(sums.amax()) < high):
+        return None
+    return torch.matmul(weights, value).div_(sums)
+
+
+AttentionInterface.register(ATTENTION, attend)
+ALL_MASK_ATTENTION_FUNCTIONS.register(ATTENTION, sdpa_mask)
+
+
+def own_attention(module: Any) -> Undo:
+    """Attention without a mask, in the fewest passes."""
+    before = module.config._attn_implementation
+    try:
+        module.set_attn_implementation(ATTENTION)
+    except (ValueError, AttributeError) as error:
+        raise UnsuitedError(f"its attention cannot be chosen ({error})") from None
+    return lambda: module.set_attn_implementation(before)
+
+
+class LinearGelu(nn.Module):
+    """A linear layer and the exact GELU behind it in one pass, by oneDNN on a CPU."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.linear = linear
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """`(..., in)` to `(..., out)`."""
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(
+            hidden, self.linear.weight, self.linear.bias, "gelu", [], "none"
+        )
+        return product
+
+
+def fused_gelu(module: Any) -> Undo:
+    """The feed-forward layer's first half as one operation."""
+    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if module.device.type != "cpu" or not available:
+        raise UnsuitedError("there is no oneDNN for its device")
+    changes: list[tuple[nn.Module, str, nn.Module]] = []
+    for block, linear in zip(*_ffn_inputs(sites_of(module)), strict=True):
+        activations = [m for m in block.modules() if _is_exact_gelu(m)]
+        if len(activations) != 1:
+            raise UnsuitedError("its feed-forward layers have another activation than GELU")
+        changes.append((*_place(block, linear), LinearGelu(linear)))
+        changes.append((*_place(block, activations[0]), nn.Identity()))
+    before = [(parent, name, getattr(parent, name)) for parent, name, _ in changes]
+    for parent, name, new in changes:
+        setattr(parent, name, new)
+
+    def undo() -> None:
+        for parent, name, old in before:
+            setattr(parent, name, old)
+
+    return undo
+
+
+def _ffn_inputs(sites: Sites) -> tuple[tuple[nn.Module, ...], tuple[nn.Linear, ...]]:
+    if sites.ffn_inputs is None:
+        raise UnsuitedError("its feed-forward layers do not begin with one linear layer")
+    return sites.blocks, sites.ffn_inputs
+
+
+def _is_exact_gelu(module: nn.Module) -> bool:
+    exact = getattr(module, "approximate", "none") == "none"
+    return exact and type(module).__name__ in ("GELU", "GELUActivation")
+
+
+def _place(block: nn.Module, wanted: nn.Module) -> tuple[nn.Module, str]:
+    """The module that holds another one, and under which name."""
+    for parent in block.modules():
+        for name, child in parent.named_children():
+            if child is wanted:
+                return parent, name
+    raise UnsuitedError(f"its {type(wanted).__name__} was not found")
+
+
+class OnlyWhereRead:
+    """Narrows the last block to one position a row: nobody reads its output elsewhere.
+
+    Its keys and values still come from all positions.
+    """
+
+    def __init__(self, sites: Sites) -> None:
+        self.read_at: Tensor | None = None  # (rows,)
+        self._hidden: Tensor | None = None
+        block = sites.blocks[-1]
+        if len(sites.blocks) < 2:
+            raise UnsuitedError("it has one block only")
+        _, key, value = _projections(block)
+        self._handles = [
+            block.register_forward_pre_hook(self._narrow, with_kwargs=True),
+            key.register_forward_pre_hook(self._widen),
+            value.register_forward_pre_hook(self._widen),
+        ]
+
+    def remove(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _narrow(self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        if self.read_at is None:
+            return None
+        self._hidden = hidden = inputs[0] if inputs else named["hidden_states"]
+        read = hidden[torch.arange(len(hidden), device=hidden.device), self.read_at][:, None]
+        return (
+            ((read, *inputs[1:]), named) if inputs else (inputs, {**named, "hidden_states": read})
+        )
+
+    def _widen(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        return None if self.read_at is None else (self._hidden,)
+
+
+def _projections(block: nn.Module) -> tuple[nn.Module, nn.Module, nn.Module]:
+    for names in PROJECTIONS:
+        for module in block.modules():
+            if all(hasattr(module, name) for name in names):
+                query, key, value = (getattr(module, name) for name in names)
+                return query, key, value
+    raise UnsuitedError("the projections to its keys and values were not found")
+
+
+def sites_of(module: nn.Module) -> Sites:
+    """The model's blocks; UnsuitedError where they cannot be found."""
+    try:
+        return find_sites(module)
+    except ModelError as error:
+        raise UnsuitedError(str(error)) from None
+
+
+def try_out(change: Change, scores: Callable[[], Tensor], dtype: torch.dtype) -> str | None:
+    """Make a change that must not change the scores, or take it back and say why."""
+    before = scores()
+    try:
+        undo = change()
+    except UnsuitedError as reason:
+        return str(reason)
+    try:
+        after = scores()
+    except Exception as error:  # the model's own code, used otherwise than it was meant
+        undo()
+        return f"it fails there ({type(error).__name__}: {' '.join(str(error).split()):.200})"
+    off = float((after - before).norm() / before.norm())
+    if not off <= TOLERANCE.get(dtype, 0.1):
+        undo()
+        return f"its scores would change, by {off:.1e} of their norm"
+    return None
