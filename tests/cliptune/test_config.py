@@ -144,13 +144,13 @@ def test_a_seed_of_their_own_is_kept() -> None:
         ({"task": {"labels": [0, 1]}}, "labels must be 6 different values, .*; found 0, 1"),
         ({"task": {"label_words": ["a", "a"]}}, "label_words must differ; found a, a"),
         ({"task": {"name": "../mine"}}, "task.name: .*found '../mine'"),
-        ({"task": "sst2"}, "task: .*dictionary.*, found 'sst2'"),
-        ({"search": None}, "search: .*dictionary.*, found None"),
+        ({"task": "sst2"}, "task: expected settings of its own, .*found 'sst2'"),
+        ({"search": None}, "search: expected settings of its own, .*found None"),
         ({"schema_version": 2}, "schema_version: .*should be 1, found 2"),
         ({"run_dir": ""}, "run_dir: .*at least 1 character"),
         ({"search": {"max_seconds": float("inf")}}, "search.max_seconds: .*finite.*found inf"),
         ({"search": {"patience": 0}}, "search.patience: .*greater than or equal to 1, found 0"),
-        (["sst2"], "the configuration: .*dictionary"),
+        (["sst2"], "the configuration: expected settings"),
     ],
 )
 def test_a_bad_setting_is_named_with_what_was_expected_and_found(tree: Any, message: str) -> None:
