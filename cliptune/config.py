@@ -229,7 +229,9 @@ class StrategyConfig(Section):
     patience: Count | None = Field(
         None, description="generations without a better prompt on validation; no limit if null"
     )
-    population: int = Field(20, ge=2, le=10_000, description="candidates a generation")
+    population: int = Field(
+        20, ge=3, le=10_000, description="candidates a generation; pycma fails with two"
+    )
     sigma: Positive = Field(1.0, description="initial step size")
     loss: Loss = Field("cross-entropy", description="its negative is the reward")
     margin: Positive = Field(2.0, description="of the hinge loss")

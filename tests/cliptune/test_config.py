@@ -130,7 +130,7 @@ def test_a_seed_of_their_own_is_kept() -> None:
         ({"serach": {}}, r"^Unknown setting serach \(did you mean search\?\)"),
         ({"search": {"zzz": 1}}, r"search.zzz \(known here: method, budget, max_forward"),
         ({"search": {"budget": "many"}}, "search.budget: .*valid integer.*, found 'many'"),
-        ({"search": {"population": 1}}, "search.population: .*greater than or equal to 2.*found 1"),
+        ({"search": {"population": 1}}, "search.population: .*greater than or equal to 3.*found 1"),
         ({"search": {"sigma": 0}}, "search.sigma: .*greater than 0, found 0"),
         ({"search": {"sigma": float("nan")}}, "search.sigma: .*found nan"),
         ({"search": {"method": "adam"}}, "search.method: .*'cma-es' or 'random', found 'adam'"),
