@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -47,6 +48,14 @@ NOT_IDENTITY = {
 }
 
 
+def _at_home(path: str) -> str:
+    return str(Path(path).expanduser()) if path.startswith("~/") else path
+
+
+Place = Annotated[str, Field(min_length=1), AfterValidator(_at_home)]
+File = Annotated[Path, AfterValidator(Path.expanduser)]
+
+
 class Section(BaseModel):
     """A part of the tree: unknown keys are refused, values never change."""
 
@@ -79,7 +88,7 @@ class TaskConfig(Section):
     name: str = Field(
         "tickets", pattern=r"^\w[\w.-]*$", description="a preset's name, or a name of your own"
     )
-    data: str | None = Field(
+    data: Place | None = Field(
         None, description="a folder or file of examples, or the name of a dataset on the hub"
     )
     subset: str | None = Field(None, description="of a hub dataset that has several")
@@ -124,7 +133,7 @@ class TaskConfig(Section):
 class ModelConfig(Section):
     """The frozen language model and how it is read out."""
 
-    name: str = Field("roberta-large", description="a path, a hub id, or minilm")
+    name: Place = Field("roberta-large", description="a path, a hub id, or minilm")
     readout: Literal["auto", "masked-lm", "encoder"] = Field(
         "auto", description="auto: by the architecture that the model's config names"
     )
@@ -151,7 +160,7 @@ class PromptConfig(Section):
         "vocabulary", description="where P0 comes from"
     )
     text: str | None = Field(None, description="for init: text")
-    file: Path | None = Field(None, description="for init: file, a safetensors with `prompt`")
+    file: File | None = Field(None, description="for init: file, a safetensors with `prompt`")
     scale: Positive = Field(1.0, description="alpha: spread of A z against the embeddings'")
     seed: Seed = Field(0, description="of P0's vocabulary draw and A; search.seed unless given")
 
@@ -220,13 +229,15 @@ class StrategyConfig(Section):
     patience: Count | None = Field(
         None, description="generations without a better prompt on validation; no limit if null"
     )
-    population: int = Field(20, ge=2, le=10_000, description="candidates a generation")
+    population: int = Field(
+        20, ge=3, le=10_000, description="candidates a generation; pycma fails with two"
+    )
     sigma: Positive = Field(1.0, description="initial step size")
     loss: Loss = Field("cross-entropy", description="its negative is the reward")
     margin: Positive = Field(2.0, description="of the hinge loss")
     selection: str = Field(
         "loss",
-        pattern=r"^(loss|accuracy|macro-f1|[\w./-]+:\w+)$",
+        pattern=r"^(loss|accuracy|macro-f1|[^:]+:\w+)$",
         description="chooses the prompt on validation among the generations' best: loss, accuracy, "
         "macro-f1, or your own module:function or file.py:function",
     )
@@ -256,9 +267,8 @@ class Config(Section):
     prompt: PromptConfig = Field(default_factory=PromptConfig)
     ensemble: EnsembleConfig = Field(default_factory=EnsembleConfig)
     search: StrategyConfig = Field(default_factory=StrategyConfig)
-    run_dir: str | None = Field(
+    run_dir: Place | None = Field(
         None,
-        min_length=1,
         description="folder or URI (s3://, gs://, ...), new; runs/<task>-<time> if null",
     )
 
@@ -286,6 +296,9 @@ class Config(Section):
         for section, settings in NOT_IDENTITY.items():
             for setting in settings:
                 del tree[section][setting]
+        where, _, function = self.search.selection.rpartition(":")
+        if where.endswith(".py"):
+            tree["search"]["selection"] = f"{Path(where).name}:{function}"
         return tree
 
 

@@ -92,7 +92,6 @@ def _open(config: TaskConfig) -> Source:
     if config.data is None:
         return _Folder(_embedded(config.name))
     path = Path(config.data)
-    path = path.expanduser() if config.data.startswith("~/") else path
     if not path.exists():
         _refuse_what_is_meant_as_a_path(config.data, path)
         return _hub(config.data, config.subset)

@@ -116,18 +116,7 @@ def _parse(text: str, path: Path, line: int) -> Any:
 def _read_separated(path: Path, wanted: Wanted, separator: str) -> Rows:
     """A header and one record a row; quoted values may span lines. All values are texts."""
     csv.field_size_limit(2**31 - 1)  # texts may be long
-    reader = csv.reader(io.StringIO(_text(path), newline=""), delimiter=separator, strict=True)
-    records: list[list[str]] = []
-    numbers: list[int] = []
-    line = 1
-    try:
-        for record in reader:
-            if record:
-                records.append(record)
-                numbers.append(line)
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise TaskError(f"{path}, line {line}: the quotes are not right: {error}.") from None
+    records, numbers = _records(path, separator)
     header = records[0] if records else []
     for number, record in zip(numbers, records, strict=True):
         if len(record) != len(header):
@@ -139,6 +128,48 @@ def _read_separated(path: Path, wanted: Wanted, separator: str) -> Rows:
     at = {setting: header.index(name) for setting, name in wanted.items()}
     columns = {setting: [r[i] for r in records[1:]] for setting, i in at.items()}
     return Rows(str(path), columns, numbers[1:], "line", only_text=True)
+
+
+Records = tuple[list[list[str]], list[int]]
+
+
+def _records(path: Path, separator: str) -> Records:
+    """Records that are not blank, and the lines on which they begin.
+
+    In tab-separated files, quotes are often just quotes: where that gives more records, all of one
+    size, they are.
+    """
+    text = _text(path)
+    plain: Records = ([], [])
+    if separator == "\t" and '"' in text:
+        plain = _parsed(text, separator, quoted=False)
+    rectangular = len(set(map(len, plain[0]))) == 1
+    try:
+        records = _parsed(text, separator, quoted=True)
+    except csv.Error as error:
+        if rectangular:
+            return plain
+        reason, line = error.args
+        raise TaskError(f"{path}, line {line}: the quotes are not right: {reason}.") from None
+    return plain if rectangular and len(plain[0]) > len(records[0]) else records
+
+
+def _parsed(text: str, separator: str, *, quoted: bool) -> Records:
+    quoting: Any = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    lines = io.StringIO(text, newline="")
+    reader = csv.reader(lines, delimiter=separator, strict=True, quoting=quoting)
+    records: list[list[str]] = []
+    numbers: list[int] = []
+    line = 1
+    try:
+        for record in reader:
+            if record:
+                records.append(record)
+                numbers.append(line)
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise csv.Error(str(error), line) from None
+    return records, numbers
 
 
 def _read_parquet(path: Path, wanted: Wanted) -> Rows:

@@ -13,13 +13,22 @@ from typing import Any
 
 from cliptune.config import Config, digest
 from cliptune.errors import ConfigError, RunError
+from cliptune.metrics import source_digest
 from cliptune.scorer import ModelFacts
 from cliptune.task import Split, Task
+
+RECORDED_LATER = ("model_config", "inputs", "selection_code")  # the first runs lack them
 
 
 def identity(config: Config, task: Task, facts: ModelFacts) -> dict[str, Any]:
     """What decides the results: equal identities, equal journals."""
-    return {**known_early(config, task), "config": config.identity(), "model": facts.sha256}
+    return {
+        **known_early(config, task),
+        "config": config.identity(),
+        "model": facts.sha256,
+        "model_config": facts.config_sha256,
+        "inputs": facts.inputs_sha256,
+    }
 
 
 def known_early(config: Config, task: Task) -> dict[str, Any]:
@@ -30,6 +39,7 @@ def known_early(config: Config, task: Task) -> dict[str, Any]:
         "config": settings,
         "data": {name: examples_digest(split) for name, split in task.splits.items()},
         "prompt_file": _file_digest(config.prompt.file),
+        "selection_code": source_digest(config.search.selection),
     }
 
 
@@ -51,7 +61,9 @@ def refuse_another(path: str, before: Any, now: dict[str, Any]) -> None:
     if not old:
         raise RunError(f"{path}/origin.json is damaged: it does not say what is searched.")
     other = [
-        _difference(key, old.get(key), value) for key, value in new.items() if value != old.get(key)
+        _difference(key, old.get(key), value)
+        for key, value in new.items()
+        if value != old.get(key) and (key in old or key not in RECORDED_LATER)
     ]
     if other:
         raise RunError(
@@ -65,6 +77,12 @@ def _difference(key: str, old: Any, new: Any) -> str:
         return f"task.data has other {key.removeprefix('data.')} examples than the run"
     if key == "model":
         return "model.name has other weights than the run's model (by SHA-256)"
+    if key == "model_config":
+        return "model.name has the run's weights, but another config.json"
+    if key == "inputs":
+        return "model.name has another tokenizer than the run's model: the inputs have other tokens"
+    if key == "selection_code":
+        return "search.selection is written otherwise than it was for the run"
     if key == "prompt_file":
         return "prompt.file has another content than the run's"
     return f"{key.removeprefix('config.')} is {new!r}, the run's is {old!r}"

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cliptune.errors import RunError
@@ -30,7 +31,7 @@ class Lease:
     def __init__(self, folder: "Folder", clock: Callable[[], float] = time.time) -> None:
         self._folder = folder
         self._clock = clock
-        self._me = {"token": secrets.token_hex(8), "host": socket.gethostname(), "pid": os.getpid()}
+        self._me = {"token": secrets.token_hex(8), "host": _host(), "pid": os.getpid()}
         self._over = threading.Event()
 
     @contextmanager
@@ -86,6 +87,14 @@ class Lease:
         if holder["host"] == self._me["host"] and not _process_exists(holder["pid"]):
             return False
         return bool(self._clock() - holder["time"] < LEASE_SECONDS)
+
+
+def _host() -> str:
+    """This machine and, in a container, which one: process ids mean nothing elsewhere."""
+    try:
+        return f"{socket.gethostname()} ({Path('/proc/self/ns/pid').readlink()})"
+    except OSError:
+        return socket.gethostname()
 
 
 def _process_exists(pid: int) -> bool:

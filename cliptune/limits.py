@@ -1,10 +1,10 @@
 """When a search ends, and why: budgets, patience, and the strategy's own judgement."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from cliptune.config import Config
 from cliptune.errors import ConfigError
-from cliptune.journal import Generation
+from cliptune.journal import Generation, best_of
 from cliptune.strategy import Strategy
 
 
@@ -34,6 +34,18 @@ def generations(config: Config, examples: int) -> int | None:
     return min(counts, default=None)
 
 
+def would_have_stopped(
+    config: Config, examples: int, past: Sequence[Generation]
+) -> tuple[int, str] | None:
+    """After how many of the past generations these limits would have ended the search, and why."""
+    best: Generation | None = None
+    for done, generation in enumerate(past[:-1], start=1):
+        best = generation if best is None else best_of([best, generation])
+        if reason := _limit_reached(config, examples, done, best, seconds=0):
+            return done, reason
+    return None
+
+
 def reason_to_stop(
     config: Config,
     examples: int,
@@ -43,16 +55,22 @@ def reason_to_stop(
     strategy: Strategy,
 ) -> str | None:
     """Why no further generation is searched after `done` of them, in words; None to go on."""
-    search = config.search
     if best is None:
         return None
+    return _limit_reached(config, examples, done, best, seconds()) or strategy.termination
+
+
+def _limit_reached(
+    config: Config, examples: int, done: int, best: Generation, seconds: float
+) -> str | None:
+    search = config.search
     if search.budget is not None and (done + 1) * search.population > search.budget:
         return f"the budget of {search.budget:,} prompts is spent"
     passes = search.max_forward_passes
     if passes is not None and (done + 1) * passes_a_generation(config, examples) > passes:
         return f"the budget of {passes:,} forward passes is spent (search.max_forward_passes)"
-    if search.max_seconds is not None and seconds() >= search.max_seconds:
+    if search.max_seconds is not None and seconds >= search.max_seconds:
         return f"{search.max_seconds:g} seconds are over (search.max_seconds)"
     if search.patience is not None and done - 1 - best.number >= search.patience:
         return f"no better prompt on validation in {search.patience} generations (search.patience)"
-    return strategy.termination
+    return None

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cliptune.config import Config
+from cliptune.config import Config, digest
 from cliptune.device import keep_freed_memory, resolve
 from cliptune.models import load_model
-from cliptune.models.load import weights_digest
+from cliptune.models.load import config_digest, weights_digest
 from cliptune.models.tokenize import Encoded
 from cliptune.rewards import REWARDS
 from cliptune.scorer import ModelFacts, Unit, UnitScorer, micro_batches
@@ -60,7 +60,14 @@ class LocalScorer(UnitScorer):
             parameters=sum(p.numel() for p in self.model.module.parameters()),
             truncated={name: e.truncated for name, e in self.encoded.items()},
             tokens={name: sum(e.lengths) for name, e in self.encoded.items()},
+            config_sha256=config_digest(self.model.module.config.to_dict()),
+            inputs_sha256=self._inputs_digest(),
         )
+
+    def _inputs_digest(self) -> str:
+        splits = {name: [each.ids, each.mask_positions] for name, each in self.encoded.items()}
+        words = self.model.tokenizer(list(self.task.label_words))["input_ids"]
+        return digest([splits, words])
 
     def _compute(self, unit: Unit, latents: Latents | None) -> NDArray[Any]:
         if unit.subnetwork != self._thinner.current:

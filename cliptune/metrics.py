@@ -4,8 +4,10 @@ A metric turns `(examples, classes)` probabilities and `(examples,)` labels into
 is better: `search.selection` names one of these, or a function of the user's own.
 """
 
+import hashlib
 import importlib
 import importlib.util
+import inspect
 import math
 import sys
 from collections.abc import Callable, Mapping
@@ -83,9 +85,19 @@ def find_metric(name: str) -> Metric:
     return _checked(name, found)
 
 
+def source_digest(name: str) -> str | None:
+    """SHA-256 of the file that the user's own metric is written in; None for ours."""
+    if name in METRICS:
+        return None
+    find_metric(name)
+    where = name.rpartition(":")[0]
+    file = where if where.endswith(".py") else inspect.getsourcefile(sys.modules[where])
+    return None if file is None else hashlib.sha256(Path(file).read_bytes()).hexdigest()
+
+
 def _module(where: str) -> Any:
     if not where.endswith(".py"):
-        return importlib.import_module(where)
+        return _import(where)
     path = Path(where).resolve()
     name = f"cliptune_user_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
@@ -95,6 +107,16 @@ def _module(where: str) -> Any:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+def _import(name: str) -> Any:
+    """A module that is installed, or lies in the folder where the user stands."""
+    here = str(Path.cwd())
+    sys.path.append(here)  # last, so that nothing there hides an installed one
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(here)
 
 
 def _checked(name: str, function: Callable[..., Any]) -> Metric:

@@ -21,6 +21,7 @@ import pyarrow as pa
 import yaml
 from safetensors.numpy import save
 
+from cliptune import limits
 from cliptune.config import Config, digest
 from cliptune.errors import CliptuneError, RunError
 from cliptune.identity import fingerprint, identity, known_early, refuse_another
@@ -59,11 +60,12 @@ class RunDirectory:
 
     def foresee(self, config: Config, task: Task) -> None:
         """Refuse what `begin` would, as far as it can be told before the model is loaded."""
+        limits.generations(config, len(task["train"]))  # refuses limits below one generation
         now = known_early(config, task)
         if self.begun:
             before = self._origin(now)
             self.journal = Journal(self._folder, origin=digest(before["identity"]))
-            self._past(config)
+            self._past(config, task)
 
     def begin(self, config: Config, task: Task, facts: ModelFacts) -> list[Generation]:
         """Write down what is searched, or check that it is the same; returns what was journalled.
@@ -80,7 +82,7 @@ class RunDirectory:
             places = before.get("platforms", [])
         self.moved = any(place != here for place in places)
         self.journal = Journal(self._folder, origin=digest(self.identity))
-        past = self._past(config)
+        past = self._past(config, task)
         self._folder.write(CONFIG, _yaml(config))
         if here not in places:
             origin = {
@@ -99,9 +101,9 @@ class RunDirectory:
         refuse_another(self.path, before.get("identity"), now)
         return before
 
-    def _past(self, config: Config) -> list[Generation]:
+    def _past(self, config: Config, task: Task) -> list[Generation]:
         past = self.journal.read()
-        _refuse_smaller(config, len(past))
+        _refuse_smaller(config, task, past)
         return past
 
     def telemetry(self) -> list[Telemetry]:
@@ -217,13 +219,13 @@ def _new_folder(config: Config) -> str:
         raise RunError(f"run_dir {path} cannot be made: {error.strerror}.") from error
 
 
-def _refuse_smaller(config: Config, generations: int) -> None:
-    search = config.search
-    done = generations * search.population
-    if search.budget is not None and done > search.budget:
+def _refuse_smaller(config: Config, task: Task, past: list[Generation]) -> None:
+    if smaller := limits.would_have_stopped(config, len(task["train"]), past):
+        done, reason = smaller
         raise RunError(
-            f"search.budget is {search.budget}, but the run has already scored {done} prompts; "
-            "give at least as many."
+            f"With these limits, search.budget and the like, the search would have ended after "
+            f"{done} generations ({reason}), but the run has {len(past)} already. Give at least as "
+            "much as it had."
         )
 
 

@@ -35,6 +35,8 @@ class ModelFacts:
     parameters: int
     truncated: dict[str, int]  # examples whose text was shortened, by split
     tokens: dict[str, int]  # tokens of all examples without the prompt, by split
+    config_sha256: str = ""  # of what its config.json says
+    inputs_sha256: str = ""  # of the tokens of all examples and label words
 
 
 @dataclass

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 from pyarrow import fs
@@ -63,7 +64,13 @@ def open_folder(place: str) -> Folder:
     if not SCHEME.match(place):
         return LocalFolder(place)
     if place.startswith("file://"):
-        return LocalFolder(place.removeprefix("file://"))
+        parts = urlsplit(place)
+        if parts.netloc not in ("", "localhost"):
+            raise RunError(
+                f"run_dir: {place} names another machine, {parts.netloc}; a folder on this one is "
+                "file:///path, or just its path."
+            )
+        return LocalFolder(unquote(parts.path))
     if CREDENTIALS.search(place):
         shown = place.partition("://")[0]
         raise RunError(

@@ -12,6 +12,7 @@ from cliptune.errors import StrategyError
 from cliptune.randomness import generator
 from cliptune.types import Fitness, Latents
 
+STRATEGY_ENDED = "CMA-ES ended the search"
 TERMINATIONS = {  # pycma's names, in words
     "tolx": "its steps have become too small to matter",
     "tolxstagnation": "its mean no longer moves",
@@ -123,7 +124,7 @@ def _in_words(conditions: Mapping[str, object]) -> str | None:
     if not conditions:
         return None
     name = next(iter(conditions))
-    return f"CMA-ES ended the search: {TERMINATIONS.get(name, name)} ({name})"
+    return f"{STRATEGY_ENDED}: {TERMINATIONS.get(name, name)} ({name})"
 
 
 class _Turn:

@@ -6,6 +6,14 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+EXPECTED = {  # pydantic's own words are for programmers
+    "model_type": "expected settings of its own, by name",
+    "model_attributes_type": "expected settings of its own, by name",
+    "dict_type": "expected settings of its own, by name",
+    "tuple_type": "expected a list, such as [a, b]",
+    "string_type": "expected a text; in YAML, put it in quotes",
+}
+
 
 def some(names: Sequence[str], most: int = 12) -> str:
     """A list in words, cut where it is long."""
@@ -39,7 +47,7 @@ def complaint(kind: type[BaseModel], error: ValidationError, hints: Mapping[str,
     for problem in error.errors():
         path = _setting(kind, problem["loc"])
         where = ".".join(path) or "the configuration"
-        message = problem["msg"].removeprefix("Value error, ")
+        message = EXPECTED.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
         found = f", found {shown(problem['input'])}"
         if problem["type"] == "extra_forbidden":
             unknown = [str(part) for part in problem["loc"]]

@@ -125,14 +125,19 @@ def _no_connection(place: str, why: str) -> str:
 
 def anchored(config: ClusterSearch) -> ClusterSearch:
     """The config with absolute paths: neither the actors nor a later resume stand where we do."""
-    model, prompt, task = config.model, config.prompt, config.task
+    model, prompt, task, search = config.model, config.prompt, config.task, config.search
     if task.data is not None and Path(task.data).exists():
         task = task.model_copy(update={"data": str(Path(task.data).resolve())})
     if Path(model.name).is_dir():
         model = model.model_copy(update={"name": str(Path(model.name).resolve())})
     if prompt.file is not None:
         prompt = prompt.model_copy(update={"file": prompt.file.resolve()})
-    return config.model_copy(update={"model": model, "prompt": prompt, "task": task})
+    where, _, function = search.selection.rpartition(":")
+    if where.endswith(".py"):
+        selection = f"{Path(where).resolve()}:{function}"
+        search = search.model_copy(update={"selection": selection})
+    sections = {"model": model, "prompt": prompt, "task": task, "search": search}
+    return config.model_copy(update=sections)
 
 
 def nodes() -> list[Node]:

@@ -1,5 +1,6 @@
 """The `cliptune` command. Nothing heavy is imported until a verb needs it."""
 
+import io
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -181,6 +182,9 @@ def run() -> None:
     """The entry point: an error meant for the user is one sentence and an exit code."""
     from cliptune.errors import CliptuneError
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show is no reason to end
+            stream.reconfigure(errors="replace")
     try:
         app()
     except Exception as error:

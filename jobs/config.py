@@ -3,7 +3,8 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Annotated, Any, get_args, get_origin
 
 import yaml
 
@@ -13,16 +14,34 @@ from cluster.config import ClusterSearch
 
 
 class Loader(yaml.SafeLoader):
-    """YAML where `Yes`, `off` and `2024-11-05` are the texts that they look like."""
+    """YAML where `Yes`, `off`, `2024-11-05`, `0012` and `12:30` are the texts that they look like.
+
+    A key that stands twice is refused: YAML itself would forget the first one.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.YAMLError(f"{key.value} stands there twice, again in{key.start_mark}")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
+NUMBERS = {
+    "int": r"^[-+]?(?:0|[1-9][0-9]*)$",
+    "float": r"^[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+"
+    r"|\.(?:inf|Inf|INF))$|^\.(?:nan|NaN|NAN)$",
+    "bool": r"^(?:true|True|TRUE|false|False|FALSE)$",
+}
 Loader.yaml_implicit_resolvers = {
-    first: [one for one in resolvers if one[0].rpartition(":")[2] not in ("bool", "timestamp")]
+    first: [one for one in resolvers if one[0].rpartition(":")[2] in ("null", "merge")]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
+for tag, pattern in NUMBERS.items():
+    Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{tag}", re.compile(pattern), list("-+.0123456789tTfF")
+    )
 
 RESOLVED_ANEW = ("address", "actors", "gpus_per_actor")  # of cluster; they change no result
 
@@ -44,6 +63,11 @@ def read(words: Sequence[str], resume: str | None = None) -> ClusterSearch:
         if "=" in word:
             tree = merge(tree, _parse(word))
     if resume is not None:
+        if tree.get("run_dir") not in (None, resume):
+            raise ConfigError(
+                f"run_dir is {tree['run_dir']}, but the search of {resume} is gone on with where "
+                "it is. Leave run_dir out, or copy the folder first."
+            )
         tree["run_dir"] = resume
     return validate(ClusterSearch, tree)
 
@@ -51,7 +75,7 @@ def read(words: Sequence[str], resume: str | None = None) -> ClusterSearch:
 def _of_run(place: str) -> dict[str, Any]:
     from cliptune.record import read_config
 
-    tree = read_config(place)
+    tree = {key: value for key, value in read_config(place).items() if key != "run_dir"}
     cluster = tree.get("cluster")
     if isinstance(cluster, dict):
         kept = {key: value for key, value in cluster.items() if key not in RESOLVED_ANEW}
@@ -91,11 +115,29 @@ def _parse(word: str) -> dict[str, Any]:
     parts = key.split(".")
     if not all(parts):
         raise ConfigError(f"Expected section.setting=value, e.g. search.seed=1; found {word!r}.")
-    try:
-        value = _safe_load(text)
-    except (yaml.YAMLError, ValueError):
-        value = text
+    if _is_text(parts) and text[:1] not in ("'", '"'):
+        value: Any = None if text in ("", "~", "null") else text
+    else:
+        try:
+            value = _safe_load(text)
+        except (yaml.YAMLError, ValueError):
+            value = text
     for part in reversed(parts):
         value = {part: value}
     tree: dict[str, Any] = value
     return tree
+
+
+def _is_text(parts: Sequence[str]) -> bool:
+    """Whether a setting holds a text, in which nothing of YAML is meant."""
+    section: Any = ClusterSearch
+    for part in parts:
+        field = getattr(section, "model_fields", {}).get(part)
+        section = field.annotation if field else None
+    kinds = set(get_args(section) or [section]) - {NoneType}
+    return bool(kinds) and all(_bare(kind) in (str, Path) for kind in kinds)
+
+
+def _bare(kind: Any) -> Any:
+    """A type without what Annotated says of it."""
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind

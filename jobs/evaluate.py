@@ -71,7 +71,7 @@ def settings(record: Record, words: Sequence[str], data: str | None) -> ClusterS
     others = []
     if data is not None:
         nowhere = "{train: null, validation: null, test: null}"
-        others = [f"task.data={json.dumps(data)}", "task.subset=null", f"task.splits={nowhere}"]
+        others = [f"task.data={data}", "task.subset=null", f"task.splits={nowhere}"]
     config = read([*others, *words], resume=record.path)
     before, now = flat(record.config.identity()), flat(config.identity())
     if changed := [n for n in now if now[n] != before.get(n) and n not in MAY_DIFFER]:
@@ -114,8 +114,13 @@ def evaluate(
 
 
 def check_model(record: Record, scorer: Scorer) -> None:
-    """Refuse other weights than those that the prompt was searched for."""
+    """Refuse another model than the one that the prompt was searched for."""
     found, expected = scorer.facts(), record.facts
+    if expected.config_sha256 and found.config_sha256 != expected.config_sha256:
+        raise ModelError(
+            f"model.name: {found.name} has another config.json than the model of {record.path}, so "
+            "it is another network. Say where the run's model is: model.name=PATH."
+        )
     if found.sha256 != expected.sha256:
         raise ModelError(
             f"model.name: {found.name} has other weights than the model of {record.path}: expected "

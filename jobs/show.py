@@ -13,6 +13,7 @@ from rich.text import Text
 from cliptune.errors import RunError
 from cliptune.evaluation import ENSEMBLE, MANUAL, TUNED
 from cliptune.record import RunRecord, read_run
+from cliptune.strategy import STRATEGY_ENDED
 from cluster.config import ClusterSearch
 from jobs.chart import plot
 from jobs.words import (
@@ -136,7 +137,7 @@ def _state(record: Record, found: Outcome) -> str:
     budget = record.config.search.budget
     of = "" if budget is None else f" of {budget:,}"
     state = f"unfinished: {found.prompts:,}{of} prompts in {generations} generations"
-    return state if found.accuracy is None else f"{state}; the table is from before it was extended"
+    return state if found.accuracy is None else f"{state}; the table is of an earlier end"
 
 
 def _networks(config: ClusterSearch) -> str:
@@ -195,6 +196,8 @@ def _print_next_step(console: Console, record: Record, found: Outcome) -> None:
     console.print()
     if not found.finished:
         console.print(f"go on with it: {command}", soft_wrap=True)
+    elif (found.stopped or "").startswith(STRATEGY_ENDED):
+        console.print("more budget changes nothing; another search.seed, as a new run, may")
     elif budget is None or found.prompts + record.config.search.population <= budget:
         console.print(f"to extend it, raise the limit that it reached: {command}", soft_wrap=True)
     else:

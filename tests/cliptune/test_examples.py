@@ -365,6 +365,7 @@ def test_what_can_only_be_a_path_is_not_looked_for_on_the_hub(
     monkeypatch.setattr(datasets, "load_dataset", None)
     said = refusal(name)
     where = "" if name.startswith(("/", "~")) else f" in {tmp_path}"
+    name = name.replace("~", str(Path.home()))
     assert said == f"task.data: there is no folder or file {name}{where}."
 
 

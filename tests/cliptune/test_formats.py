@@ -214,6 +214,14 @@ def test_line_breaks_in_quotes_stay_as_they_are(form: str, tmp_path: Path) -> No
     assert read(path).columns["text"] == ["a\r\nb\nc\rd"]
 
 
+def test_quotes_of_a_tab_separated_file_may_be_just_quotes(tmp_path: Path) -> None:
+    """As in GLUE's files: a text begins with a quote, and a later line ends with one."""
+    lines = ["text\tlabel", '"the film\t0', 'the end"\t1', 'a "good" one\t1']
+    rows = read(write(tmp_path / "a.tsv", "\n".join(lines)))
+    assert rows.columns["text"] == ['"the film', 'the end"', 'a "good" one']
+    assert rows.columns["label"] == ["0", "1", "1"]
+
+
 def test_a_column_that_is_asked_for_already_is_no_suggestion(tmp_path: Path) -> None:
     said = message(write_as(tmp_path, "a.jsonl", ROWS), text="text", text_pair="texts")
     assert said.startswith(" lacks the column texts; found id, label, text. Set task.columns.text_")

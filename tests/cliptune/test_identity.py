@@ -131,6 +131,40 @@ def test_another_model_is_known_by_its_weights() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("fact", "said"),
+    [
+        ("config_sha256", "model.name has the run's weights, but another config.json"),
+        ("inputs_sha256", "model.name has another tokenizer than the run's model"),
+    ],
+)
+def test_another_network_or_tokenizer_of_the_same_weights_is_known(fact: str, said: str) -> None:
+    scorer = tiny.PlainScorer(config())
+    facts = [replace(scorer.facts(), **{fact: digit * 64}) for digit in "01"]
+    before, now = (identity(scorer.config, scorer.task, one) for one in facts)
+    assert refusal(before, now).startswith(said)
+
+
+def test_what_the_first_runs_did_not_record_is_not_compared() -> None:
+    before, now = of(), of()
+    for name in ("model_config", "inputs", "selection_code"):
+        del before[name]
+    refuse_another("runs/a", before, now)
+
+
+def test_a_metric_of_the_users_own_is_known_by_its_code_and_may_move(tmp_path: Path) -> None:
+    found = []
+    for folder, sign in (("a", ""), ("b", ""), ("c", "-")):
+        file = tmp_path / folder / "metric.py"
+        file.parent.mkdir()
+        file.write_text(f"def score(probabilities, labels):\n    return {sign}labels.mean()\n")
+        found.append(of(search={"selection": f"{file}:score"}))
+    assert found[0] == found[1]
+    assert refusal(found[0], found[2]) == (
+        "search.selection is written otherwise than it was for the run"
+    )
+
+
 def test_a_prompt_file_is_known_by_its_content(tmp_path: Path) -> None:
     def prompt(name: str, value: float) -> dict[str, Any]:
         save_file({"prompt": np.full((3, 4), value, np.float32)}, tmp_path / name)

@@ -17,6 +17,7 @@ from cliptune.metrics import (
     find_metric,
     macro_f1,
     negative_loss,
+    source_digest,
 )
 
 LABELS = np.array([0, 0, 0, 1, 1, 2])
@@ -157,3 +158,18 @@ def test_a_metric_that_is_none_is_refused_in_words(name: str, message: str, own:
     with pytest.raises(ConfigError, match=message) as caught:
         find_metric(name)(sure_of(PREDICTED), LABELS)
     assert "\n" not in str(caught.value)
+
+
+def test_a_module_may_lie_where_the_user_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "package_of_the_user"
+    package.mkdir()
+    (package / "measure.py").write_text("def score(probabilities, labels):\n    return 0.25\n")
+    monkeypatch.chdir(tmp_path)
+    before = list(sys.path)
+    metric = find_metric("package_of_the_user.measure:score")
+    assert metric(sure_of(PREDICTED), LABELS) == 0.25
+    assert sys.path == before
+    assert source_digest("package_of_the_user.measure:score") is not None
+    assert source_digest("accuracy") is None

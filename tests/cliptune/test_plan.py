@@ -139,9 +139,9 @@ def by_hand(**sections: Any) -> Plan:
 
 def test_padding_is_up_to_the_longest_of_its_micro_batch() -> None:
     """Sorted 4 4 5 6 9 9, four rows a pass: 4 + 7, 4 + 7, 5 + 7, 6 + 7 are cut as 4 4 5 6, 9 9."""
-    found = by_hand(model={"micro_batch": 4}, search={"population": 2})
+    found = by_hand(model={"micro_batch": 4}, search={"population": 3})
     unit = UnitCost(forward_passes=6, tokens=37 + 6 * 3, padding=2 + 2 + 1)
-    assert found.generation.calls == ((unit,) * 2 * 3,)  # one candidate each, three subnetworks
+    assert found.generation.calls == ((unit,) * 3 * 3,)  # one candidate each, three subnetworks
     assert found.validation.calls == ((UnitCost(6, 24 + 6 * 3, 0),),)
     assert found.manual.calls == ((UnitCost(6, 24, 0),),)
     bare, prompted = UnitCost(6, 43, 2 - 1), UnitCost(6, 43 + 6 * 3, 2 - 1)

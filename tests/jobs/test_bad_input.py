@@ -76,7 +76,7 @@ def searched(tmp_path: Path, tree: dict[str, Any], **sections: Any) -> Completed
     [
         ({"search": {"populaton": 4}}, ["search.populaton", "did you mean search.population?"]),
         ({"serach": {"seed": 4}}, ["serach", "did you mean search"]),
-        ({"search": {"population": 1}}, ["search.population", "greater than or equal to 2", "1"]),
+        ({"search": {"population": 1}}, ["search.population", "greater than or equal to 3", "1"]),
         ({"ensemble": {"clip_ratio": 1.0}}, ["ensemble.clip_ratio", "less than 1", "1.0"]),
         ({"search": {"seed": "abc"}}, ["search.seed", "integer", "'abc'"]),
         ({"search": {"sigma": float("nan")}}, ["search.sigma", "nan"]),
@@ -328,7 +328,14 @@ def test_a_disk_that_takes_no_more_loses_nothing(
     ("word", "parts"),
     [
         ("search.seed=1", ["search.seed is 1", "the run's is 0"]),
-        ("search.budget=4", ["search.budget is 4", "already scored 12 prompts"]),
+        (
+            "search.budget=4",
+            [
+                "search.budget",
+                "after 1 generations (the budget of 4",
+                "has 3 already",
+            ],
+        ),
     ],
 )
 @pytest.mark.usefixtures("one_ray")

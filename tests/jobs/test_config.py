@@ -180,3 +180,40 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
     lines = refusal("search.budget=0", "prompt.length=no", "cluster.failures=-1").splitlines()
     starts = [line.partition(":")[0] for line in lines]
     assert sorted(starts) == ["cluster.failures", "prompt.length", "search.budget"]
+
+
+@pytest.mark.parametrize(
+    "text", ["0012", "1_000", "12:30", "0x10", "1.10", "{text}", "a # b", "10"]
+)
+def test_a_text_is_taken_as_it_stands(text: str) -> None:
+    assert read([f"run_dir={text}"]).run_dir == text
+
+
+@pytest.mark.parametrize("text", ["0012", "1_000", "12:30", "0x10"])
+def test_what_looks_little_like_a_number_is_a_text_in_a_file(text: str, tmp_path: Path) -> None:
+    assert read([write(tmp_path / "a.yaml", f"run_dir: {text}")]).run_dir == text
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1e-3", 1e-3), ("2", 2.0), (".5", 0.5), ("1.5e2", 150.0)]
+)
+def test_numbers_are_numbers(text: str, value: float) -> None:
+    assert read([f"search.sigma={text}"]).search.sigma == value
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    said = refusal(
+        write(tmp_path / "a.yaml", "search: {seed: 1}\ntask: {k: 3}\nsearch: {seed: 2}\n")
+    )
+    assert "search stands there twice" in said
+    assert "line 3" in said
+
+
+def test_the_home_folder_may_be_a_tilde() -> None:
+    home = Path.home()
+    config = read(["run_dir=~/run", "task.data=~/data", "model.name=~/model"])
+    assert (config.run_dir, config.task.data, config.model.name) == (
+        f"{home}/run",
+        f"{home}/data",
+        f"{home}/model",
+    )

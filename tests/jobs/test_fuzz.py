@@ -312,7 +312,7 @@ searches = st.fixed_dictionaries(
             },
         ),
         "search": st.fixed_dictionaries(
-            {"population": st.integers(2, 6)},
+            {"population": st.integers(3, 6)},
             optional={
                 "method": choices("cma-es", "random"),
                 "max_forward_passes": choices(1, 100, 10**30),

@@ -147,7 +147,7 @@ def test_a_run_that_is_being_extended_says_whose_table_is_shown(shown: Shown) ->
     run(Path(place), stop_after=4, resume=True, search={"budget": 24})
     text = shown(place)
     assert fact(text, "state") == (
-        "unfinished: 16 of 24 prompts in 4 generations; the table is from before it was extended"
+        "unfinished: 16 of 24 prompts in 4 generations; the table is of an earlier end"
     )
     assert TUNED in text
     assert json.loads(shown(place, as_json=True))["finished"] is False
