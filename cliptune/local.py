@@ -1,17 +1,18 @@
 """LocalScorer: one frozen model in this process, turned into one subnetwork after the other."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cliptune.config import Config
 from cliptune.device import resolve
-from cliptune.models import load_model
+from cliptune.models import FrozenModel, load_model
 from cliptune.models.load import weights_digest
 from cliptune.models.tokenize import Encoded
 from cliptune.rewards import REWARDS
@@ -20,14 +21,17 @@ from cliptune.task import Task
 from cliptune.thinning import Thinner
 from cliptune.types import Latent, Latents, PromptArray
 
+if TYPE_CHECKING:
+    from cliptune.config import Config
+
 
 class LocalScorer(UnitScorer):
     """Scores in this process, on one device."""
 
-    def __init__(self, config: Config, task: Task) -> None:
+    def __init__(self, config: Config, task: Task, model: FrozenModel | None = None) -> None:
         config = resolve(config, cuda=torch.cuda.is_available())
         super().__init__(config, task)
-        self.model = load_model(config, task)
+        self.model = load_model(config, task) if model is None else model
         self._thinner = Thinner(self.model.module)
         self._soft_prompt = self.model.soft_prompt(config.prompt, config.search.sigma)
         self.encoded = {
