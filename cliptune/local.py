@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cliptune.device import resolve
-from cliptune.models import FrozenModel, load_model
+from cliptune.models import load_model
 from cliptune.models.load import weights_digest
 from cliptune.models.tokenize import Encoded
 from cliptune.rewards import REWARDS
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 class LocalScorer(UnitScorer):
     """Scores in this process, on one device."""
 
-    def __init__(self, config: Config, task: Task, model: FrozenModel | None = None) -> None:
+    def __init__(self, config: Config, task: Task) -> None:
         config = resolve(config, cuda=torch.cuda.is_available())
         super().__init__(config, task)
-        self.model = load_model(config, task) if model is None else model
+        self.model = load_model(config, task)
         self._thinner = Thinner(self.model.module)
         self._soft_prompt = self.model.soft_prompt(config.prompt, config.search.sigma)
         self.encoded = {
