@@ -57,6 +57,13 @@ if TYPE_CHECKING:
 
 DEFAULT_SITES = ("embedding", "attention-output", "ffn-output")
 SITES = (*DEFAULT_SITES, "ffn-hidden")
+CHOICES = {
+    "sites": SITES,
+    "contenders": CONTENDERS,
+    "device": ("auto", "cpu", "cuda"),
+    "dtype": ("auto", "float32", "bfloat16", "float16"),
+    "naive_head": ("mask", "all"),
+}
 CLIP_RATIOS = (0.0, 0.1, 0.3, 0.5)
 SLICE = 4  # candidates of a naive contender's round on a CPU; a GPU takes all
 
@@ -90,10 +97,13 @@ class Options:
                 raise ConfigError(f"--{name.replace('_', '-')} must be at least 1; found {value}.")
         if not 0 <= self.clip_ratio < 1:
             raise ConfigError(f"--clip-ratio must be from 0 to below 1; found {self.clip_ratio}.")
-        for name, known in (("sites", SITES), ("contenders", CONTENDERS)):
-            for value in getattr(self, name):
-                if value not in known:
-                    raise ConfigError(f"--{name} knows {', '.join(known)}; found {value}.")
+        for name, known in CHOICES.items():
+            value = getattr(self, name)
+            for one in value if isinstance(value, tuple) else (value,):
+                if one not in known:
+                    raise ConfigError(
+                        f"--{name.replace('_', '-')} knows {', '.join(known)}; found {one}."
+                    )
 
 
 def measure(options: Options) -> Report:
@@ -252,8 +262,8 @@ def parser() -> argparse.ArgumentParser:
     option("prompt_length", "prompt vectors, L", type=int)
     option("sites", f"what is thinned, of {', '.join(SITES)}", type=names)
     option("threads", "of the one actor that scores", type=int)
-    option("device", "cpu, cuda or auto", choices=("auto", "cpu", "cuda"))
-    option("dtype", "of the scorer", choices=("auto", "float32", "bfloat16", "float16"))
+    option("device", "cpu, cuda or auto")
+    option("dtype", "of the scorer")
     option("micro_batch", "rows a forward pass of the scorer", type=number_or_auto)
     option("rounds", "that the contenders take turns", type=int)
     option(
@@ -261,7 +271,7 @@ def parser() -> argparse.ArgumentParser:
         f"candidates of a naive round, scaled; if not given {SLICE}, on a GPU all",
         type=int,
     )
-    option("naive_head", "where the naive loop computes the vocabulary", choices=("mask", "all"))
+    option("naive_head", "where the naive loop computes the vocabulary: mask or all")
     option("contenders", "who takes part", type=names)
     option("clip_table", "also time clip ratios and sites", action="store_true")
     option("seed", "of all that is random", type=int)
@@ -279,6 +289,16 @@ def number_or_auto(text: str) -> int | str:
     return text if text == "auto" else int(text)
 
 
+def writable(file: Path | None) -> Path | None:
+    """The file for the report, emptied; refused before anything is measured."""
+    try:
+        if file is not None:
+            file.write_text("", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"--json: {file} cannot be written: {error.strerror}.") from None
+    return file
+
+
 def write(report: Report, file: Path) -> None:
     """The report as JSON."""
     file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -287,8 +307,8 @@ def write(report: Report, file: Path) -> None:
 def main(words: Sequence[str] | None = None) -> None:
     """`python -m cliptune.benchmark`."""
     given = vars(parser().parse_args(words))
-    file = given.pop("json")
     try:
+        file = writable(given.pop("json"))
         report = measure(Options(**given))
         if file is not None:
             write(report, file)

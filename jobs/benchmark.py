@@ -9,8 +9,16 @@ from typing import Any
 
 from rich.table import Table
 
-from cliptune.benchmark import Options, chosen_task, measure, names, number_or_auto, stored_model
-from cliptune.benchmark import write as write_report
+from cliptune.benchmark import (
+    Options,
+    chosen_task,
+    measure,
+    names,
+    number_or_auto,
+    stored_model,
+    writable,
+    write,
+)
 from cliptune.comparison import (
     CLIP_COLUMNS,
     CONTENDER_COLUMNS,
@@ -44,12 +52,13 @@ class Listener(Observer):
 def main(given: Mapping[str, Any], *, actors: int, file: Path | None) -> None:
     """Measure, print, and write the report where that is asked for."""
     options = parsed(given)
+    file = writable(file)
     report = measure(options)
     if actors:
         report["actors"] = actors
         report[ENGINE_SHARE] = engine_share(options, actors)
     if file is not None:
-        write_report(report, file)
+        write(report, file)
     console = make_console()
     console.print(_table(CONTENDER_COLUMNS, rows(report)))
     if table := clip_rows(report):
