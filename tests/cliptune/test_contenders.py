@@ -5,20 +5,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from transformers import AutoModelForMaskedLM
 
-from cliptune import specimen
 from cliptune.benchmark import Options, settings
 from cliptune.contenders import BATCH_ROWS, Ceiling, Inference, Naive, Work
 from cliptune.local import LocalScorer
+from cliptune.specimen import read_task
 from cliptune.subnetwork import ensemble
 
 
 @pytest.fixture(scope="module")
-def work(model_dir: Path) -> Work:
+def work(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Work:
+    few = tiny.save_task(tmp_path_factory.mktemp("few"), examples=4) / "train.jsonl"
     options = Options(subnetworks=2, prompt_length=3, dtype="float32", device="cpu")
-    scorer = LocalScorer(settings(options, str(model_dir)), specimen.made_up_task())
+    scorer = LocalScorer(settings(options, str(model_dir)), read_task(few))
     latents = np.random.default_rng(0).standard_normal((4, 500))
     return Work(scorer, latents, ensemble(scorer.config.ensemble, 0))
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import tiny
 from command import cliptune_here
 
 from cliptune.benchmark import Options
@@ -16,7 +17,14 @@ from jobs.cli import benchmark
 SMALL = "--population 3 --subnetworks 2 --prompt-length 3 --rounds 1 --dtype float32 --device cpu"
 
 
-def test_the_verb_prints_a_table_and_writes_the_report(model_dir: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save_task(tmp_path_factory.mktemp("few"), examples=4) / "train.jsonl"
+
+
+def test_the_verb_prints_a_table_and_writes_the_report(
+    model_dir: Path, examples: Path, tmp_path: Path
+) -> None:
     file = tmp_path / "report.json"
     ran = cliptune_here(
         "benchmark",
@@ -28,6 +36,8 @@ def test_the_verb_prints_a_table_and_writes_the_report(model_dir: Path, tmp_path
         "--contenders",
         "naive,scorer,inference",
         "--clip-table",
+        "--task",
+        str(examples),
     )
     assert ran.returncode == 0, ran.stderr
     report = json.loads(file.read_text(encoding="utf-8"))
@@ -62,8 +72,9 @@ def test_idle_is_what_the_actors_do_not_compute() -> None:
     assert idle(telemetry) == pytest.approx(0.1)
 
 
-def test_the_engines_share_is_read_off_a_search_on_ray(model_dir: Path, one_ray: None) -> None:
-    options = Options(
-        model=str(model_dir), population=2, subnetworks=1, prompt_length=3, device="cpu"
-    )
+def test_the_engines_share_is_read_off_a_search_on_ray(
+    model_dir: Path, examples: Path, one_ray: None
+) -> None:
+    sizes = {"population": 4, "subnetworks": 1, "prompt_length": 3}
+    options = Options(model=str(model_dir), task=str(examples), device="cpu", **sizes)
     assert 0 < engine_share(options, 1) < 1
