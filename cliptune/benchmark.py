@@ -63,6 +63,7 @@ CHOICES = {
     "device": ("auto", "cpu", "cuda"),
     "dtype": ("auto", "float32", "bfloat16", "float16"),
     "naive_head": ("mask", "all"),
+    "clock": ("wall", "cpu"),
 }
 CLIP_RATIOS = (0.0, 0.1, 0.3, 0.5)
 SLICE = 4  # candidates of a naive contender's round on a CPU; a GPU takes all
@@ -86,6 +87,7 @@ class Options:
     rounds: int = 3
     slice: int | None = None
     naive_head: str = "mask"
+    clock: str = "wall"
     contenders: tuple[str, ...] = CONTENDERS
     clip_table: bool = False
     seed: int = 0
@@ -104,6 +106,8 @@ class Options:
                     raise ConfigError(
                         f"--{name.replace('_', '-')} knows {', '.join(known)}; found {one}."
                     )
+        if self.clock == "cpu" and self.device != "cpu":
+            raise ConfigError(f"--clock cpu goes with --device cpu; found {self.device}.")
 
 
 def measure(options: Options) -> Report:
@@ -126,7 +130,7 @@ def _measure(options: Options, folder: Path) -> Report:
     latents = generator("latents", options.seed).standard_normal(
         (options.population, scorer.config.prompt.dimension)
     )
-    work = Work(scorer, latents, ensemble(scorer.config.ensemble, 0))
+    work = Work(scorer, latents, ensemble(scorer.config.ensemble, 0), options.clock)
     with watched(work.device) as peak:  # before anything larger has left memory behind
         rewards = scorer.score(latents)
     own = weight_bytes(scorer.model.module, scorer.model.module.dtype)
@@ -272,6 +276,7 @@ def parser() -> argparse.ArgumentParser:
         type=int,
     )
     option("naive_head", "where the naive loop computes the vocabulary: mask or all")
+    option("clock", "wall, or cpu: leaves out the time in which others have the processor")
     option("contenders", "who takes part", type=names)
     option("clip_table", "also time clip ratios and sites", action="store_true")
     option("seed", "of all that is random", type=int)

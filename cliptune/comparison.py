@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import platform
 import re
@@ -29,13 +28,13 @@ NAIVE, POPULATION, SCORER, INFERENCE, CEILING = CONTENDERS = (
     "ceiling",
 )
 
-
-Report = dict[str, Any]
 SPEARMAN = "spearman"
 ENGINE_SHARE = "engine_share"  # measured by jobs, with Ray
 RATIOS = ("naive_ratio", "inference_ratio", "ceiling_fraction", "peak_memory_ratio", SPEARMAN)
 CONTENDER_COLUMNS = ("contender", "prompts/s", "tokens/s", "")
 CLIP_COLUMNS = ("sites", "clip ratio", "seconds")
+
+Report = dict[str, Any]
 
 
 def alternate(contenders: dict[str, Contender], rounds: int) -> dict[str, list[float]]:
@@ -43,7 +42,6 @@ def alternate(contenders: dict[str, Contender], rounds: int) -> dict[str, list[f
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds + 1):
         for name, contender in contenders.items():
-            gc.collect()
             took = contender.round()
             if number > 0:
                 times[name].append(took)

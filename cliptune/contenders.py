@@ -40,20 +40,6 @@ class Contender(Protocol):
         """What the report says beside the times."""
 
 
-def seconds(work: Callable[[], object], device: str) -> float:
-    """What some work takes, the device's part included."""
-    _wait(device)
-    started = time.perf_counter()
-    work()
-    _wait(device)
-    return time.perf_counter() - started
-
-
-def _wait(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
 @dataclass(frozen=True)
 class Work:
     """What is scored, read off the scorer: P candidates on some examples through N subnetworks."""
@@ -61,6 +47,7 @@ class Work:
     scorer: LocalScorer
     latents: Latents  # (population, d)
     subnetworks: Sequence[SubnetworkSpec]
+    clock: str = "wall"
 
     @property
     def device(self) -> str:
@@ -77,6 +64,27 @@ class Work:
         """How often all examples go through the model."""
         return len(self.latents) * len(self.subnetworks)
 
+    def seconds(self, part: Callable[[], object]) -> float:
+        """What some of it takes, the device's part included.
+
+        By the CPU clock, what this process computes, shared out over its threads: that leaves out
+        the time in which other processes have the processor.
+        """
+        now = time.perf_counter if self.clock == "wall" else _cpu_seconds_a_thread
+        self._wait()
+        started = now()
+        part()
+        self._wait()
+        return now() - started
+
+    def _wait(self) -> None:
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
+
+def _cpu_seconds_a_thread() -> float:
+    return time.process_time() / torch.get_num_threads()
+
 
 class Scorer:
     """(b) The scorer itself."""
@@ -85,7 +93,7 @@ class Scorer:
         self._work = work
 
     def round(self) -> float:
-        return seconds(lambda: self._work.scorer.score(self._work.latents), self._work.device)
+        return self._work.seconds(lambda: self._work.scorer.score(self._work.latents))
 
     def remarks(self) -> dict[str, Any]:
         config = self._work.scorer.config.model
@@ -125,7 +133,7 @@ class Naive:
         prompts = np.stack([self._work.scorer.prompt(self._work.latents[i]) for i in chosen])
         given = torch.from_numpy(prompts).to(self._ids.device)
         scores: list[Tensor] = []
-        took = seconds(lambda: scores.extend(self._score(given)), self._work.device)
+        took = self._work.seconds(lambda: scores.extend(self._score(given)))
         self._keep(chosen, torch.cat(scores).cpu().numpy())
         return took / len(chosen) * self._work.passes
 
@@ -190,7 +198,7 @@ class Inference:
 
     def round(self) -> float:
         """All candidates through one subnetwork: the others would be the same again."""
-        took = seconds(lambda: self._run(self._batches), self._work.device)
+        took = self._work.seconds(lambda: self._run(self._batches))
         return took * len(self._work.subnetworks)
 
     def remarks(self) -> dict[str, Any]:
@@ -219,7 +227,7 @@ class Inference:
         some = batches[:: max(1, len(batches) * rows // TRIAL_ROWS)]
         try:
             self._run(some)
-            took = min(seconds(partial(self._run, some), self._work.device) for _ in range(2))
+            took = min(self._work.seconds(partial(self._run, some)) for _ in range(2))
         except torch.OutOfMemoryError:
             return 0.0
         tokens = sum(ids.numel() if mask is None else int(mask.sum()) for ids, mask in some)
@@ -238,7 +246,7 @@ class Ceiling:
     """
 
     def __init__(self, module: nn.Module, work: Work, rows: int) -> None:
-        self._device = work.device
+        self._work = work
         block = find_sites(module).blocks[0]
         layers = [m for m in block.modules() if isinstance(m, nn.Linear)]
         self._weights = [layer.weight.detach() for layer in layers]
@@ -267,5 +275,5 @@ class Ceiling:
             inputs = torch.randn(rows, weight.shape[1], device=weight.device).to(weight.dtype)
             product = partial(F.linear, inputs, weight)
             product()
-            took += min(seconds(product, self._device) for _ in range(REPEATS))
+            took += min(self._work.seconds(product) for _ in range(REPEATS))
         return 2 * rows * sum(weight.numel() for weight in self._weights) / took

@@ -160,6 +160,9 @@ def benchmark(
     naive_head: Annotated[
         str, typer.Option(help="Where the naive loop computes the vocabulary: mask or all.")
     ] = "mask",
+    clock: Annotated[
+        str, typer.Option(help="wall, or cpu: leaves out the time in which others compute.")
+    ] = "wall",
     contenders: Annotated[
         str, typer.Option(help="Who takes part.")
     ] = "naive,population,scorer,inference,ceiling",

@@ -113,7 +113,7 @@ def test_examples_come_from_a_file_too(model_dir: Path, tmp_path: Path) -> None:
 
 def test_threads_are_put_back(model_dir: Path) -> None:
     before = torch.get_num_threads()
-    found = measure(small(model_dir, contenders=("scorer",), threads=before + 1))
+    found = measure(small(model_dir, contenders=("scorer",), threads=before + 1, clock="cpu"))
     assert found["machine"]["threads"] == before + 1
     assert torch.get_num_threads() == before
 
@@ -133,6 +133,7 @@ def test_the_options_have_the_defaults_of_the_benchmark() -> None:
         ({"sites": ("ffn",)}, "--sites knows embedding, attention-output, "),
         ({"contenders": ("me",)}, "--contenders knows naive, population, "),
         ({"naive_head": "no"}, "--naive-head knows mask, all; found no."),
+        ({"clock": "cpu"}, "--clock cpu goes with --device cpu; found auto."),
         ({"device": "tpu"}, "--device knows auto, cpu, cuda; found tpu."),
     ],
 )
