@@ -12,7 +12,7 @@ import json
 import os
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -50,7 +50,8 @@ from cliptune.errors import CliptuneError, ConfigError
 from cliptune.local import LocalScorer
 from cliptune.probe import watched, weight_bytes
 from cliptune.randomness import generator
-from cliptune.subnetwork import ensemble
+from cliptune.scorer import Unit
+from cliptune.subnetwork import FULL_NETWORK, ensemble
 
 if TYPE_CHECKING:
     from cliptune.task import Task
@@ -131,6 +132,8 @@ def _measure(options: Options, folder: Path) -> Report:
         (options.population, scorer.config.prompt.dimension)
     )
     work = Work(scorer, latents, ensemble(scorer.config.ensemble, 0), options.clock)
+    one = Unit(FULL_NETWORK, "train", (0, 1), (0, 1), reduce=True)
+    scorer.run([one], latents)  # what libraries take at their first use is not the scorer's
     with watched(work.device) as peak:  # before anything larger has left memory behind
         rewards = scorer.score(latents)
     own = weight_bytes(scorer.model.module, scorer.model.module.dtype)
@@ -144,20 +147,21 @@ def _measure(options: Options, folder: Path) -> Report:
     plain = _plain(model, work, scorer.config.model.dtype)
     report |= ratios(report["contenders"], flops(plain, work.lengths) * work.passes)
     held = None if peak.bytes is None else own + peak.bytes
-    report["peak_memory_ratio"] = (
-        None if held is None else held / weight_bytes(plain, scorer.model.module.dtype)
-    )
-    known = {
-        i: reward
-        for contender in contenders.values()
-        if isinstance(contender, Naive)
-        for i, reward in contender.rewards.items()
-    }
+    weights = weight_bytes(plain, scorer.model.module.dtype)
+    report["memory_bytes"] = {"weights": weights, "peak": held}
+    report["peak_memory_ratio"] = None if held is None else held / weights
+    known = reference(contenders)
     report["spearman"] = spearman([rewards[i, 0] for i in known], list(known.values()))
     report["spearman_candidates"] = len(known)
     if options.clip_table:
         report["clip_table"] = clip_table(work, options)
     return report
+
+
+def reference(contenders: Mapping[str, Contender]) -> dict[int, float]:
+    """Rewards in float32 on the first subnetwork, of the candidates that naive ones came to."""
+    naive = [one for one in contenders.values() if isinstance(one, Naive)]
+    return {i: reward for one in naive for i, reward in one.rewards.items()}
 
 
 def stored_model(options: Options, folder: Path) -> str:
