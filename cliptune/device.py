@@ -1,13 +1,16 @@
 """What `auto` means here: device, precision and micro-batch, decided once and written down."""
 
+from __future__ import annotations
+
 import contextlib
 import ctypes
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from cliptune.config import Config
+if TYPE_CHECKING:
+    from cliptune.config import Config
 
-C = TypeVar("C", bound=Config)
+C = TypeVar("C", bound="Config")
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 MICRO_BATCH = {"cpu": 64, "cuda": 256}

@@ -1,19 +1,23 @@
 """Masked language models: classes are read from the label words' logits at the mask position."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from cliptune.config import ModelConfig
 from cliptune.errors import TaskError
 from cliptune.models import fast
 from cliptune.models.base import Batch, FrozenModel
 from cliptune.models.tokenize import label_ids
 from cliptune.task import Task
+
+if TYPE_CHECKING:
+    from cliptune.config import ModelConfig
 
 
 class MaskedLM(FrozenModel):
