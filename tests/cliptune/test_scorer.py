@@ -10,7 +10,14 @@ import tiny
 from numpy.typing import NDArray
 
 from cliptune.errors import ModelError
-from cliptune.scorer import EVALUATION_CHUNK, ROWS_PER_CANDIDATE, Unit, UnitScorer, candidate_spans
+from cliptune.scorer import (
+    CANDIDATES,
+    EVALUATION_CHUNK,
+    Unit,
+    UnitScorer,
+    candidate_spans,
+    micro_batches,
+)
 from cliptune.subnetwork import FULL_NETWORK, SubnetworkSpec, ensemble
 from cliptune.types import Latents
 
@@ -30,16 +37,41 @@ def test_spans_hold_every_candidate_once_and_in_order(population: int, micro_bat
 @pytest.mark.parametrize(("population", "micro_batch"), POPULATIONS_AND_MICRO_BATCHES)
 def test_spans_are_even_as_few_as_can_be_and_fit(population: int, micro_batch: int) -> None:
     sizes = [last - first for first, last in candidate_spans(population, micro_batch)]
-    most = max(1, micro_batch // ROWS_PER_CANDIDATE)
+    most = min(CANDIDATES, micro_batch)
     assert max(sizes) - min(sizes) <= 1
     assert 1 <= min(sizes) <= max(sizes) <= most
     assert len(sizes) == -(-population // most)
 
 
 def test_spans_of_the_defaults() -> None:
-    assert candidate_spans(20, 64) == [(0, 4), (4, 8), (8, 12), (12, 16), (16, 20)]
-    assert candidate_spans(20, 256) == [(0, 10), (10, 20)]
-    assert candidate_spans(20, 8) == [(i, i + 1) for i in range(20)]
+    assert candidate_spans(20, 64) == candidate_spans(20, 256) == [(0, 10), (10, 20)]
+    assert candidate_spans(20, 4) == [(0, 4), (4, 8), (8, 12), (12, 16), (16, 20)]
+
+
+def batches(lengths: Sequence[int], candidates: int, micro_batch: int) -> list[list[int]]:
+    unit = Unit(FULL_NETWORK, "train", (0, candidates), (0, len(lengths)), reduce=True)
+    return list(micro_batches(unit, lengths, micro_batch))
+
+
+def test_a_micro_batch_holds_examples_of_one_length_where_that_fills_it() -> None:
+    lengths = [7, 5, 7, 9, 5, 5]
+    assert batches(lengths, candidates=4, micro_batch=16) == [[1, 4, 5], [0, 2], [3]]
+    assert batches(lengths, candidates=8, micro_batch=16) == [[1, 4], [5], [0, 2], [3]]
+
+
+def test_a_micro_batch_is_padded_rather_than_left_small() -> None:
+    lengths = [7, 5, 7, 9, 5, 5]
+    assert batches(lengths, candidates=1, micro_batch=16) == [[1, 4, 5, 0], [2, 3]]
+    assert batches(lengths, candidates=1, micro_batch=4) == [[1, 4, 5], [0, 2], [3]]
+
+
+@pytest.mark.parametrize("candidates", [1, 3, 10])
+@pytest.mark.parametrize("micro_batch", [1, 5, 64])
+def test_every_example_is_in_one_micro_batch_that_fits(candidates: int, micro_batch: int) -> None:
+    lengths = np.random.default_rng(0).integers(3, 20, 57).tolist()
+    found = batches(lengths, candidates, micro_batch)
+    assert sorted(row for batch in found for row in batch) == list(range(57))
+    assert all(len(batch) == 1 or len(batch) * candidates <= micro_batch for batch in found)
 
 
 class Recorder(UnitScorer):
