@@ -4,8 +4,6 @@ A tree is laid over the preset of its task (`cliptune/presets/<task.name>.yaml`)
 over the defaults below. `cluster` and `jobs` add their own section to it.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -336,12 +334,6 @@ def _share_seed(tree: dict[str, Any]) -> dict[str, Any]:
         seeded = {section: {"seed": search["seed"]} for section in ("prompt", "ensemble")}
         return merge(seeded, tree)
     return tree
-
-
-def digest(value: Any) -> str:
-    """SHA-256 of a JSON value's canonical text."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def validate(kind: type[C], tree: Mapping[str, Any]) -> C:

@@ -1,11 +1,14 @@
 """What `auto` means here: device, precision and micro-batch, decided once and written down."""
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from cliptune.config import Config
+if TYPE_CHECKING:
+    from cliptune.config import Config
 
-C = TypeVar("C", bound=Config)
+C = TypeVar("C", bound="Config")
 
 MICRO_BATCH = {"cpu": 64, "cuda": 256}
 

@@ -3,18 +3,22 @@
 A local folder or file, a folder saved by `datasets`, or a dataset of the hub.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from cliptune.config import SplitNames, TaskConfig
 from cliptune.errors import TaskError
 from cliptune.formats import FORMATS, Rows, Wanted, from_table, need_columns, read_file
 from cliptune.wording import nearest, one_line, some
+
+if TYPE_CHECKING:
+    from cliptune.config import SplitNames, TaskConfig
 
 USUAL_NAMES = {
     "train": ("train",),

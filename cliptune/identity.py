@@ -11,8 +11,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from cliptune.config import Config, digest
+from cliptune.config import Config
 from cliptune.errors import ConfigError, RunError
+from cliptune.hashing import digest
 from cliptune.metrics import source_digest
 from cliptune.scorer import ModelFacts
 from cliptune.task import Split, Task

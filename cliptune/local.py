@@ -1,16 +1,18 @@
 """LocalScorer: one frozen model in this process, turned into one subnetwork after the other."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cliptune.config import Config, digest
 from cliptune.device import resolve
+from cliptune.hashing import digest
 from cliptune.models import load_model
 from cliptune.models.load import config_digest, weights_digest
 from cliptune.models.tokenize import Encoded
@@ -19,6 +21,9 @@ from cliptune.scorer import ModelFacts, Unit, UnitScorer, micro_batches
 from cliptune.task import Task
 from cliptune.thinning import Thinner
 from cliptune.types import Latent, Latents, PromptArray
+
+if TYPE_CHECKING:
+    from cliptune.config import Config
 
 
 class LocalScorer(UnitScorer):

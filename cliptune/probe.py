@@ -1,5 +1,7 @@
 """What a model takes on this machine: memory, and how many tokens it computes a second."""
 
+from __future__ import annotations
+
 import re
 import statistics
 import time
@@ -7,17 +9,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
-from cliptune.config import EnsembleConfig
 from cliptune.local import LocalScorer
-from cliptune.plan import MicroBatch
 from cliptune.scorer import Unit
 from cliptune.subnetwork import FULL_NETWORK, ensemble
 from cliptune.thinning import find_sites
+
+if TYPE_CHECKING:
+    from cliptune.config import EnsembleConfig
+    from cliptune.plan import MicroBatch
 
 PROCESS = Path("/proc/self")
 

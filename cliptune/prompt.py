@@ -1,8 +1,11 @@
 """The soft prompt: P(z) = P0 + A z, L vectors of the model's width from a latent of size d."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,10 +13,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cliptune.config import PromptConfig
 from cliptune.errors import ConfigError
 from cliptune.randomness import generator
 from cliptune.types import Latents
+
+if TYPE_CHECKING:
+    from cliptune.config import PromptConfig
 
 
 def projection_std(embeddings: Tensor, dimension: int, scale: float, sigma: float) -> float:

@@ -8,9 +8,10 @@ from typing import Any, Generic, TypeVar
 import pyarrow as pa
 import yaml
 
-from cliptune.config import Config, digest, validate
+from cliptune.config import Config, validate
 from cliptune.errors import RunError
 from cliptune.evaluation import Row
+from cliptune.hashing import digest
 from cliptune.journal import Generation, Journal, Validation, best_of, unsealed
 from cliptune.scorer import ModelFacts
 from cliptune.storage import Folder, open_folder

@@ -22,8 +22,9 @@ import yaml
 from safetensors.numpy import save
 
 from cliptune import limits
-from cliptune.config import Config, digest
+from cliptune.config import Config
 from cliptune.errors import CliptuneError, RunError
+from cliptune.hashing import digest
 from cliptune.identity import fingerprint, identity, known_early, refuse_another
 from cliptune.journal import Generation, Journal, sealed
 from cliptune.lease import LEASE

@@ -5,20 +5,24 @@ config alone, never from who computes it: that is why rewards are the same, bit 
 number of actors.
 """
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cliptune.config import Config
 from cliptune.errors import ModelError
 from cliptune.subnetwork import SubnetworkSpec, ensemble
 from cliptune.task import Task
 from cliptune.types import ClassScores, Latent, Latents, PromptArray, Rewards
+
+if TYPE_CHECKING:
+    from cliptune.config import Config
 
 EVALUATION_CHUNK = 256  # examples of a unit that returns class scores
 ROWS_PER_CANDIDATE = 16  # of a micro-batch: more candidates and fewer examples mean less padding

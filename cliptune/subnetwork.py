@@ -1,8 +1,12 @@
 """Which subnetwork: a few numbers from which any machine rebuilds its masks."""
 
-from dataclasses import dataclass
+from __future__ import annotations
 
-from cliptune.config import EnsembleConfig, Site
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cliptune.config import EnsembleConfig, Site
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,21 +1,26 @@
 """A few-shot task: template, label words, and k examples a class out of what there is."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from string import Formatter
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cliptune.config import TaskConfig, digest
 from cliptune.errors import TaskError
 from cliptune.examples import USUAL_NAMES, read_examples, read_whole
 from cliptune.formats import Rows, Wanted
+from cliptune.hashing import digest
 from cliptune.randomness import generator
 from cliptune.types import Labels
 from cliptune.wording import shown, some
+
+if TYPE_CHECKING:
+    from cliptune.config import TaskConfig
 
 SPLITS = tuple(USUAL_NAMES)
 FIELDS = ("text", "text_pair", "mask")
@@ -99,7 +104,7 @@ class Split:
     def __len__(self) -> int:
         return len(self.texts)
 
-    def take(self, rows: NDArray[np.int64]) -> "Split":
+    def take(self, rows: NDArray[np.int64]) -> Split:
         """Some of the examples."""
         texts = tuple(self.texts[row] for row in rows)
         pairs = None if self.pairs is None else tuple(self.pairs[row] for row in rows)

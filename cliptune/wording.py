@@ -1,10 +1,13 @@
 """Parts of the sentences that say what is wrong."""
 
+from __future__ import annotations
+
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ValidationError
+if TYPE_CHECKING:
+    from pydantic import BaseModel, ValidationError
 
 EXPECTED = {  # pydantic's own words are for programmers
     "model_type": "expected settings of its own, by name",

@@ -136,6 +136,56 @@ def plan(
 
 
 @app.command()
+def benchmark(
+    model: Annotated[
+        str, typer.Option(help="A folder, or minilm, roberta-base, roberta-large: random weights.")
+    ] = "minilm",
+    task: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Lines of JSON; else made-up sentences.")
+    ] = None,
+    population: Annotated[int, typer.Option(help="Candidates.")] = 20,
+    subnetworks: Annotated[int, typer.Option(help="N.")] = 5,
+    clip_ratio: Annotated[float, typer.Option(help="p, the share of units dropped.")] = 0.1,
+    prompt_length: Annotated[int, typer.Option(help="Prompt vectors, L.")] = 50,
+    sites: Annotated[
+        str, typer.Option(help="What is thinned.")
+    ] = "embedding,attention-output,ffn-output",
+    threads: Annotated[int, typer.Option(help="Of an actor.")] = 1,
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="Of the scorer, as model.dtype.")] = "auto",
+    micro_batch: Annotated[str, typer.Option(help="As model.micro_batch.")] = "auto",
+    rounds: Annotated[int, typer.Option(help="That the contenders take turns.")] = 3,
+    slice: Annotated[
+        int | None, typer.Option(help="Candidates of a naive round; if not given 4, on a GPU all.")
+    ] = None,
+    naive_head: Annotated[
+        str, typer.Option(help="Where the naive loop computes the vocabulary: mask or all.")
+    ] = "mask",
+    clock: Annotated[
+        str, typer.Option(help="wall, or cpu: leaves out the time in which others compute.")
+    ] = "wall",
+    contenders: Annotated[
+        str, typer.Option(help="Who takes part.")
+    ] = "naive,population,scorer,inference,ceiling",
+    clip_table: Annotated[
+        bool, typer.Option("--clip-table", help="Also time clip ratios and sites.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of all that is random.")] = 0,
+    actors: Annotated[
+        int, typer.Option(min=0, help="Also measure the engine's share with so many; 0 does not.")
+    ] = 0,
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the report there.")
+    ] = None,
+) -> None:
+    """Measure how fast the scorer is here, beside other ways to score and the machine itself."""
+    given = dict(locals())
+    from jobs.benchmark import main
+
+    main(given, actors=given.pop("actors"), file=given.pop("json"))
+
+
+@app.command()
 def show(
     runs: Annotated[
         list[str], typer.Argument(metavar="RUN...", help="Directories that searches have written.")

@@ -5,20 +5,24 @@ embeddings with the prompt inserted, so no model code is copied and positions, t
 padding stay the model's business. Padding is on the right.
 """
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from cliptune.config import ModelConfig, PromptConfig
 from cliptune.errors import ConfigError
 from cliptune.models.tokenize import Encoded, encode
 from cliptune.prompt import SoftPrompt, build_prompt
 from cliptune.task import Split, Task
+
+if TYPE_CHECKING:
+    from cliptune.config import ModelConfig, PromptConfig
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 """Finding, checking and loading a model: safetensors only, no remote code."""
 
+from __future__ import annotations
+
 import hashlib
 import importlib.util
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import (
@@ -18,12 +20,15 @@ from transformers import (
 )
 from transformers.utils import cached_file, logging
 
-from cliptune.config import Config, ModelConfig, digest
 from cliptune.errors import ModelError
+from cliptune.hashing import digest
 from cliptune.models.base import FrozenModel
 from cliptune.models.encoder import Encoder
 from cliptune.models.masked_lm import MaskedLM
 from cliptune.task import Task
+
+if TYPE_CHECKING:
+    from cliptune.config import Config, ModelConfig
 
 AUTO: dict[str, Any] = {"masked-lm": AutoModelForMaskedLM, "encoder": AutoModel}
 FAMILIES: dict[str, type[FrozenModel]] = {"masked-lm": MaskedLM, "encoder": Encoder}

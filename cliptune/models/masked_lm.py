@@ -1,16 +1,20 @@
 """Masked language models: classes are read from the label words' logits at the mask position."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from cliptune.config import ModelConfig
 from cliptune.errors import TaskError
 from cliptune.models.base import Batch, FrozenModel
 from cliptune.models.tokenize import label_ids
 from cliptune.task import Task
+
+if TYPE_CHECKING:
+    from cliptune.config import ModelConfig
 
 
 class MaskedLM(FrozenModel):

@@ -1,6 +1,5 @@
 """Config: what is laid over what, what is refused and in which words, what decides a search."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from cliptune.config import (
     NOT_IDENTITY,
     Config,
     Section,
-    digest,
     merge,
     preset,
     presets,
@@ -299,11 +297,6 @@ def test_identity_has_every_other_setting() -> None:
         left_out = settings - set(identity()[section])
         assert left_out == set(NOT_IDENTITY.get(section, ()))
     assert set(Config.model_fields) - set(identity()) == {"run_dir"}
-
-
-def test_a_digest_is_of_the_value_not_of_the_order_of_its_keys() -> None:
-    assert digest({"b": [1.5], "a": "é"}) == digest({"a": "é", "b": [1.5]})
-    assert digest({"a": "é"}) == hashlib.sha256('{"a":"é"}'.encode()).hexdigest()
 
 
 @pytest.mark.parametrize("name", presets())

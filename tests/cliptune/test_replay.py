@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from runs import Killed, Listener, journal_bytes, killed_at, plain, run, timeless, tree_bytes
 
-from cliptune.config import Config, digest
+from cliptune.config import Config
 from cliptune.errors import RunError, StrategyError
+from cliptune.hashing import digest
 from cliptune.identity import fingerprint
 from cliptune.journal import Journal
 from cliptune.record import read_run

@@ -13,9 +13,10 @@ import tiny
 import yaml
 from safetensors.numpy import load_file
 
-from cliptune.config import Config, digest, validate
+from cliptune.config import Config, validate
 from cliptune.errors import ConfigError, ModelError, RunError
 from cliptune.evaluation import Row
+from cliptune.hashing import digest
 from cliptune.identity import fingerprint
 from cliptune.journal import PREVIOUS, Generation, Validation
 from cliptune.loop import search
