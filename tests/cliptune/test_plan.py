@@ -39,10 +39,11 @@ class Meter:
         scorer.model.module.register_forward_pre_hook(self._see, with_kwargs=True)
 
     def _see(self, module: Any, inputs: Any, named: dict[str, torch.Tensor]) -> None:
-        mask = named["attention_mask"]
-        assert named["inputs_embeds"].shape[:2] == mask.shape
-        self.sizes.append(mask.numel())
-        self._tokens += int(mask.sum())
+        rows, length = named["inputs_embeds"].shape[:2]
+        mask = named["attention_mask"]  # none where no row is padded
+        assert mask is None or mask.shape == (rows, length)
+        self.sizes.append(rows * length)
+        self._tokens += rows * length if mask is None else int(mask.sum())
 
     def take(self) -> tuple[int, int, int]:
         """Forward passes, tokens and padding since the last time."""
@@ -138,29 +139,30 @@ def by_hand(**sections: Any) -> Plan:
 
 
 def test_padding_is_up_to_the_longest_of_its_micro_batch() -> None:
-    """Sorted 4 4 5 6 9 9, four rows a pass: 4 + 7, 4 + 7, 5 + 7, 6 + 7 are cut as 4 4 5 6, 9 9."""
-    found = by_hand(model={"micro_batch": 4}, search={"population": 3})
-    unit = UnitCost(forward_passes=6, tokens=37 + 6 * 3, padding=2 + 2 + 1)
-    assert found.generation.calls == ((unit,) * 3 * 3,)  # one candidate each, three subnetworks
+    """Three candidates: 4 4, 5 6, 9 9, to be two rows each at least; one candidate: 4 4 5 6, 9 9."""
+    found = by_hand(model={"micro_batch": 16}, search={"population": 3})
+    unit = UnitCost(forward_passes=18, tokens=3 * (37 + 6 * 3), padding=3 * 1)
+    assert found.generation.calls == ((unit,) * 3,)  # all candidates, on three subnetworks
     assert found.validation.calls == ((UnitCost(6, 24 + 6 * 3, 0),),)
     assert found.manual.calls == ((UnitCost(6, 24, 0),),)
-    bare, prompted = UnitCost(6, 43, 2 - 1), UnitCost(6, 43 + 6 * 3, 2 - 1)
-    assert found.evaluation.calls[4:] == ((bare,), (prompted,) * 4)
-    assert found.largest.computed == 4 * (7 + 3)
-    assert (found.largest.split, found.largest.prompted) == ("test", True)
+    bare, prompted = UnitCost(6, 37, 2 + 2 + 1), UnitCost(6, 37 + 6 * 3, 2 + 2 + 1)
+    assert found.evaluation.calls[:2] == ((bare,), (prompted,) * 4)
+    assert found.evaluation.calls[4:] == ((UnitCost(6, 43, 0),), (UnitCost(6, 43 + 6 * 3, 0),) * 4)
+    assert found.largest.computed == 3 * 2 * (9 + 3)
+    assert (found.largest.split, found.largest.prompted) == ("train", True)
 
 
 def test_calls_wait_for_each_other_and_units_do_not() -> None:
-    found = by_hand(model={"micro_batch": 32}, search={"population": 6})
-    assert [len(call) for call in found.generation.calls] == [3 * 3]
+    found = by_hand(model={"micro_batch": 32}, search={"population": 12})
+    assert [len(call) for call in found.generation.calls] == [3 * 2]
     assert [len(call) for call in found.validation.calls] == [1]
     assert [len(call) for call in found.evaluation.calls] == [1, 4] * 3  # splits, without and with
 
 
 def test_the_typical_micro_batch_is_the_median_one() -> None:
-    found = by_hand(model={"micro_batch": 2})  # 4 4, 5 6, 9 9
-    assert (found.typical.split, found.typical.examples) == ("train", (0, 5))
-    assert (found.typical.candidates, found.typical.tokens, found.typical.padding) == (1, 17, 1)
+    found = by_hand(model={"micro_batch": 2})  # two candidates; 4, 4, 5, 6, 9, 9
+    assert (found.typical.split, found.typical.examples) == ("train", (5,))
+    assert (found.typical.candidates, found.typical.tokens, found.typical.padding) == (2, 18, 0)
 
 
 def test_a_budget_that_holds_no_generation_is_refused() -> None:
@@ -199,9 +201,9 @@ def test_equal_units_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return count(*arguments)
 
     monkeypatch.setattr("cliptune.plan.micro_batches", counting)
-    sections = {"population": 50, "budget": 5000}
+    sections = {"population": 40, "budget": 4000}
     by_hand(search=sections, ensemble={"subnetworks": 20})
-    assert len(seen) == 3 * 2  # splits, with and without a prompt
+    assert len(seen) == 3 * 2 + 1  # splits, with and without a prompt; a population's
 
 
 def test_a_plan_needs_no_model(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,12 +80,12 @@ def test_memory_of_before_does_not_count_for_the_peak() -> None:
 
 def test_the_processs_memory_holds_what_was_made() -> None:
     before = probe.resident_bytes()
-    some = np.ones(64 * MIB, np.uint8)
+    some = np.ones(1100 * MIB, np.uint8)  # more than what a scorer's allocator keeps for itself
     after = probe.resident_bytes()
     assert some.all()
     assert before is not None
     assert after is not None
-    assert 60 * MIB < after - before < 140 * MIB
+    assert 1000 * MIB < after - before < 1200 * MIB
 
 
 def test_a_system_that_does_not_say_is_no_error(
@@ -131,13 +131,13 @@ def test_a_micro_batch_goes_through_the_model_as_planned(
     batch = plan(scorer.config, scorer.task, lengths).largest
     seen = []
     scorer.model.module.register_forward_pre_hook(
-        lambda module, inputs, named: seen.append(named["attention_mask"]), with_kwargs=True
+        lambda module, inputs, named: seen.append(named["inputs_embeds"]), with_kwargs=True
     )
     longest = max(lengths[batch.split][row] for row in batch.examples)
     shape = (batch.candidates * len(batch.examples), longest + 3 * prompted)
     probe._forward(scorer, replace(batch, prompted=prompted))
-    assert [mask.shape for mask in seen] == [shape]
-    assert not prompted or seen[0].numel() == batch.computed
+    assert [embedded.shape[:2] for embedded in seen] == [shape]
+    assert not prompted or seen[0][..., 0].numel() == batch.computed
 
 
 def test_speed_is_the_median_without_the_first_pass(

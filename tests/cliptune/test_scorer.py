@@ -146,8 +146,8 @@ def test_class_scores_come_to_stand_at_their_place() -> None:
 
 def test_evaluation_units_hold_a_chunk_of_examples_at_most() -> None:
     scorer = Recorder(examples=2 * EVALUATION_CHUNK + 9)
-    scorer.class_scores(np.zeros((2, 5)), "validation", [FULL_NETWORK])
-    chunks = [u.examples for u in scorer.units if u.candidates == (1, 2)]
+    scorer.class_scores(np.zeros((20, 5)), "validation", [FULL_NETWORK])
+    chunks = [u.examples for u in scorer.units if u.candidates == (7, 13)]
     size = EVALUATION_CHUNK
     assert chunks == [(0, size), (size, 2 * size), (2 * size, 2 * size + 9)]
     assert {(u.split, u.reduce) for u in scorer.units} == {("validation", False)}
