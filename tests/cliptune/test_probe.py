@@ -134,7 +134,8 @@ def test_a_micro_batch_goes_through_the_model_as_planned(
         lambda module, inputs, named: seen.append(named["inputs_embeds"]), with_kwargs=True
     )
     longest = max(lengths[batch.split][row] for row in batch.examples)
-    shape = (batch.candidates * len(batch.examples), longest + 3 * prompted)
+    candidates = batch.candidates if prompted else 1
+    shape = (candidates * len(batch.examples), longest + 3 * prompted)
     probe._forward(scorer, replace(batch, prompted=prompted))
     assert [embedded.shape[:2] for embedded in seen] == [shape]
     assert not prompted or seen[0][..., 0].numel() == batch.computed

@@ -1,0 +1,126 @@
+"""Faster models score as the ones they were made of, or stay as they were and say why."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from torch import Tensor
+from transformers import AutoModelForMaskedLM
+
+from cliptune.local import LocalScorer
+from cliptune.models import fast
+from cliptune.models.load import load_model
+from cliptune.subnetwork import SubnetworkSpec
+from cliptune.task import load_task
+from cliptune.thinning import hooked
+
+FAMILIES = ["bert", "roberta", "electra", "distilbert"]
+SPEC = SubnetworkSpec(1, 5, 0.3, ("embedding", "attention-output", "ffn-hidden", "ffn-output"))
+
+
+@pytest.fixture(params=FAMILIES)
+def scorer(request: pytest.FixtureRequest, task_dir: Path, tmp_path: Path) -> LocalScorer:
+    folder = tiny.save_model(tmp_path, request.param, std=0.1)
+    config = tiny.config(folder, task_dir)
+    return LocalScorer(config, load_task(config.task))
+
+
+def plain_scores(scorer: LocalScorer, prompts: Tensor, rows: list[int]) -> Tensor:
+    """By transformers alone, with the masks as hooks: `(candidates, examples, classes)`."""
+    module = AutoModelForMaskedLM.from_pretrained(scorer.config.model.name).eval()
+    encoded = scorer.encoded["train"]
+    embed = module.get_input_embeddings()
+    found = []
+    with torch.inference_mode(), hooked(module, SPEC):
+        for prompt in prompts:
+            for row in rows:
+                words = embed(torch.tensor(encoded.ids[row]))
+                joined = torch.cat([words[:1], prompt, words[1:]])[None]
+                logits = module(inputs_embeds=joined).logits[0]
+                found.append(logits[encoded.mask_positions[row] + len(prompt)])
+    ids = scorer.model.tokenizer.convert_tokens_to_ids(["bad", "great"])
+    return torch.stack(found)[:, ids].view(len(prompts), len(rows), 2)
+
+
+def test_scores_are_the_oracles_with_and_without_padding(scorer: LocalScorer) -> None:
+    assert scorer.model.as_it_was == {}
+    torch.manual_seed(0)
+    prompts = torch.randn(2, 3, scorer.model.width)
+    scorer._thinner.switch(SPEC)
+    for rows in ([0], [0, 1, 2, 3, 4, 5]):
+        batch = scorer.model.batch(scorer.encoded["train"], rows)
+        found = scorer.model.class_scores(prompts, batch)
+        expected = plain_scores(scorer, prompts, rows)
+        off = (found - found.mean(-1, keepdim=True)) - (expected - expected.mean(-1, keepdim=True))
+        assert off.abs().max() <= 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("size", [1.0, 40.0])
+def test_attention_is_exact_however_large_its_scores_are(size: float) -> None:
+    """Where exponentials would leave their range, another way is taken."""
+    torch.manual_seed(0)
+    query, key, value = torch.randn(3, 2, 4, 9, 8, dtype=torch.float64)
+    found, _ = fast.attend(torch.nn.Module(), query * size, key * size, value, None)
+    expected = torch.softmax(size**2 * query @ key.transpose(-1, -2) / 8**0.5, -1) @ value
+    torch.testing.assert_close(found, expected.transpose(1, 2))
+
+
+def test_a_model_that_cannot_be_changed_stays_as_it_was_and_says_why(
+    task_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another activation; another way to attend; a last block that cannot be narrowed."""
+    folder = tiny.save_model(tmp_path, std=0.1)
+    config = tiny.config(folder, task_dir)
+    task = load_task(config.task)
+    file = folder / "config.json"
+    file.write_text(file.read_text().replace('"hidden_act": "gelu"', '"hidden_act": "relu"'))
+    monkeypatch.setattr(fast, "PROJECTIONS", ())
+    model = load_model(config, task)
+    assert "another activation" in model.as_it_was["gelu"]
+    assert "keys and values were not found" in model.as_it_was["last block"]
+    batch = model.batch(model.encode(task["train"], 3), [0, 1])
+    assert model.class_scores(torch.zeros(1, 3, 32), batch).isfinite().all()
+
+
+def test_a_change_that_moves_the_scores_is_taken_back() -> None:
+    state = {"factor": 1.0}
+
+    def change() -> fast.Undo:
+        state["factor"] = 1.5
+        return lambda: state.update(factor=1.0)
+
+    def scores() -> Tensor:
+        return torch.ones(3) * state["factor"]
+
+    said = fast.try_out(change, scores, torch.float32)
+    assert said == "its scores would change, by 5.0e-01 of their norm"
+    assert state["factor"] == 1.0
+
+
+def test_a_change_that_fails_is_taken_back() -> None:
+    state: dict[str, Any] = {"fails": False}
+
+    def change() -> fast.Undo:
+        state["fails"] = True
+        return lambda: state.update(fails=False)
+
+    def scores() -> Tensor:
+        if state["fails"]:
+            raise RuntimeError("shapes do not match")
+        return torch.ones(3)
+
+    assert "RuntimeError: shapes do not match" in str(fast.try_out(change, scores, torch.float32))
+    assert not state["fails"]
+
+
+def test_gathered_hidden_units_are_fewer(scorer: LocalScorer) -> None:
+    spec = replace(SPEC, clip_ratio=0.6, sites=("ffn-hidden",))
+    sites = fast.sites_of(scorer.model.module)
+    before = [layer.weight.shape for layer in sites.ffn_outputs]
+    scorer._thinner.switch(spec)
+    assert [layer.weight.shape for layer in sites.ffn_outputs] == [(32, 32)] * 2
+    scorer._thinner.switch(replace(spec, clip_ratio=0.0))
+    assert [layer.weight.shape for layer in sites.ffn_outputs] == before == [(32, 64)] * 2
