@@ -42,6 +42,9 @@ class Observer:
     def phase(self, message: str) -> None:
         """Something begins that takes a while."""
 
+    def waiting(self) -> None:
+        """Actors work, and will for a while; what this raises ends the search."""
+
     def writing(self, run_dir: str) -> None:
         """The search is written down here, and can be resumed from here."""
 

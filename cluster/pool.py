@@ -7,7 +7,9 @@ and forget the actor's state.
 """
 
 import contextlib
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -23,6 +25,8 @@ from cluster.actor import ScoringActor
 from cluster.config import ClusterSearch
 from cluster.placement import shares
 
+PATIENCE = 0.5  # seconds between two looks at whether to go on waiting
+
 
 @dataclass
 class Worker:
@@ -37,8 +41,12 @@ class ActorPool(UnitScorer):
 
     config: ClusterSearch
 
-    def __init__(self, config: ClusterSearch, task: Task) -> None:
+    def __init__(
+        self, config: ClusterSearch, task: Task, waiting: Callable[[], None] = lambda: None
+    ) -> None:
+        """`waiting` is called again and again while the actors work, and may raise."""
         super().__init__(config, task)
+        self._waiting = waiting
         self._task_ref = ray.put(task)
         self._actor_class = ray.remote(
             num_cpus=config.cluster.threads_per_actor,
@@ -79,7 +87,7 @@ class ActorPool(UnitScorer):
             if share:
                 send(slot, share)
         while calls:
-            for ref in ray.wait(list(calls), num_returns=1)[0]:
+            for ref in self._answered(list(calls), 1):
                 slot, share = calls.pop(ref)
                 try:
                     answers, seconds = _get(ref)
@@ -123,19 +131,28 @@ class ActorPool(UnitScorer):
             except RayActorError:
                 self._replace(0)
 
+    def _answered(self, calls: list[Any], count: int, timeout: float = math.inf) -> list[Any]:
+        """Those of the calls that have an answer, once `count` have or the seconds are over."""
+        end = time.monotonic() + timeout
+        while True:
+            self._waiting()
+            left = max(0.0, min(PATIENCE, end - time.monotonic()))
+            done: list[Any] = ray.wait(calls, num_returns=count, timeout=left)[0]
+            if len(done) >= count or time.monotonic() >= end:
+                return done
+
     def _start(self, count: int) -> list[Worker]:
         """Start actors and load the model in each; those that died meanwhile are left out."""
         threads = self.config.cluster.threads_per_actor
         workers = [Worker(self._actor_class.remote(threads)) for _ in range(count)]
         calls = [worker.handle.load.remote(self.config, self._task_ref) for worker in workers]
         timeout = self.config.cluster.start_timeout
-        _, late = ray.wait(calls, num_returns=count, timeout=timeout)
-        if late:
+        if late := count - len(self._answered(calls, count, timeout)):
             for worker in workers:
                 ray.kill(worker.handle)
             free = ray.available_resources()  # type: ignore[no-untyped-call]
             raise ScorerError(
-                f"{len(late)} of {count} actors were not ready after {timeout} seconds "
+                f"{late} of {count} actors were not ready after {timeout} seconds "
                 f"(cluster.start_timeout). Free on the cluster now: {free.get('CPU', 0):g} CPUs, "
                 f"{free.get('GPU', 0):g} GPUs."
             )

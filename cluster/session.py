@@ -51,7 +51,7 @@ def scoring(config: ClusterSearch, task: Task, observer: Observer) -> Iterator[A
     with connected(config.cluster.address):
         config = fit(config, nodes())
         observer.phase(f"Loading {config.model.name} on {config.cluster.actors} actors")
-        with ActorPool(config, task) as pool:
+        with ActorPool(config, task, observer.waiting) as pool:
             yield pool
 
 

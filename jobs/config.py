@@ -22,6 +22,8 @@ class Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.YAMLError(f"a key must be one word{key.start_mark}")
             if key.value in seen:
                 raise yaml.YAMLError(f"{key.value} stands there twice, again in{key.start_mark}")
             seen.add(key.value)
@@ -43,6 +45,7 @@ for tag, pattern in NUMBERS.items():
         f"tag:yaml.org,2002:{tag}", re.compile(pattern), list("-+.0123456789tTfF")
     )
 
+NOT_YAML = (yaml.YAMLError, ValueError, TypeError, AttributeError)  # the last two of odd tags
 RESOLVED_ANEW = ("address", "actors", "gpus_per_actor")  # of cluster; they change no result
 
 
@@ -91,7 +94,7 @@ def read_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text; expected a YAML file.") from None
-    except (yaml.YAMLError, ValueError) as error:
+    except NOT_YAML as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if tree is None:
         return {}
@@ -120,7 +123,7 @@ def _parse(word: str) -> dict[str, Any]:
     else:
         try:
             value = _safe_load(text)
-        except (yaml.YAMLError, ValueError):
+        except NOT_YAML:
             value = text
     for part in reversed(parts):
         value = {part: value}

@@ -10,6 +10,7 @@ from cliptune.journal import Generation
 from cliptune.loop import Observer, Progress
 from cliptune.record import Result
 from cliptune.run import result_json
+from jobs.signals import insist
 from jobs.words import (
     accuracy_table,
     clock,
@@ -43,6 +44,9 @@ class Display(Observer):
         trace: TracebackType | None,
     ) -> None:
         """Leave the terminal as it was."""
+
+    def waiting(self) -> None:
+        insist()
 
     def writing(self, run_dir: str) -> None:
         self._run_dir = run_dir

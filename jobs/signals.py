@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+_asked: list[int] = []  # the signals that came since `stopping` began
+
 
 class Stopped(BaseException):
     """A signal asked the search to stop."""
@@ -28,12 +30,12 @@ def stopping(at_once: Callable[[], bool]) -> Iterator[None]:
     While `at_once()` holds, and at a second signal, the process ends on the spot: what is durable
     already stays so, and what is not is searched again on resume.
     """
-    asked: list[int] = []
+    _asked.clear()
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if asked or at_once():
+        if _asked or at_once():
             leave(128 + number)
-        asked.append(number)
+        _asked.append(number)
         raise KeyboardInterrupt
 
     before: dict[signal.Signals, Any] = {one: signal.signal(one, stop) for one in SIGNALS}
@@ -41,10 +43,17 @@ def stopping(at_once: Callable[[], bool]) -> Iterator[None]:
         with _watched(at_once):
             yield
     except KeyboardInterrupt:
-        raise Stopped(asked[0] if asked else signal.SIGINT) from None
+        raise Stopped(_asked[0] if _asked else signal.SIGINT) from None
     finally:
+        _asked.clear()
         for one, handler in before.items():
             signal.signal(one, handler)
+
+
+def insist() -> None:
+    """Raise again what a library has swallowed: `import cma` has an `except:` around imports."""
+    if _asked:
+        raise KeyboardInterrupt
 
 
 @contextmanager

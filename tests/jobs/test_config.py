@@ -217,3 +217,15 @@ def test_the_home_folder_may_be_a_tilde() -> None:
         f"{home}/data",
         f"{home}/model",
     )
+
+
+@pytest.mark.parametrize("text", ["? [a, b]\n: 1\n", "{[a]: 1}", "? {a: 1}\n: 2\n"])
+def test_a_key_that_is_no_word_is_refused(text: str, tmp_path: Path) -> None:
+    assert "a key must be one word" in refusal(write(tmp_path / "a.yaml", text))
+
+
+@pytest.mark.parametrize(
+    "tag", ["map", "set", "omap", "pairs", "timestamp", "binary", "int", "float"]
+)
+def test_a_value_that_is_not_what_its_tag_says_is_refused(tag: str, tmp_path: Path) -> None:
+    assert "a.yaml" in refusal(write(tmp_path / "a.yaml", f"search: !!{tag} xy\n"))

@@ -148,6 +148,34 @@ run()
     assert resumed("early", folder) == uninterrupted
 
 
+def test_a_stop_that_a_library_swallows_is_asked_for_again(folder: Path) -> None:
+    """An `except:` around an import, for instance, while the search was being prepared."""
+    code = f"""
+import os, signal, sys
+from cliptune import loop
+from jobs.cli import run
+made = loop.make_strategy
+def swallowing(config):
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except:
+        return made(config)
+loop.make_strategy = swallowing
+sys.argv = ["cliptune", "search", "tiny.yaml", "{ENDLESS}", "run_dir=swallowed", "--json"]
+run()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert (done.returncode, done.stdout) == (130, "")
+    assert "cliptune search --resume swallowed" in done.stderr
+
+
 def test_a_second_signal_does_not_wait(folder: Path) -> None:
     code = """
 import os, signal, time
