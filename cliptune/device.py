@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound="Config")
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
-MICRO_BATCH = {"cpu": 64, "cuda": 256}
+MICRO_BATCH_TOKENS = {"cpu": 2_048, "cuda": 20_480}  # cpu: what its cache holds; cuda: occupancy
+TEXT_TOKENS = 30  # of an example, about
 
 
 def resolve(config: C, *, cuda: bool) -> C:
@@ -26,7 +27,8 @@ def resolve(config: C, *, cuda: bool) -> C:
         fast = device == "cuda" or cpu_multiplies_bfloat16()
         chosen["dtype"] = "bfloat16" if fast else "float32"
     if model.micro_batch == "auto":
-        chosen["micro_batch"] = MICRO_BATCH[device]
+        tokens = config.prompt.length + TEXT_TOKENS
+        chosen["micro_batch"] = MICRO_BATCH_TOKENS[device] // tokens or 1
     return config.model_copy(update={"model": model.model_copy(update=chosen)})
 
 

@@ -62,7 +62,7 @@ class LocalScorer(UnitScorer):
             name=self.config.model.name,
             sha256=weights_digest(self.config.model.name),
             width=self.model.width,
-            parameters=sum(p.numel() for p in self.model.module.parameters()),
+            parameters=self.model.parameters,
             truncated={name: e.truncated for name, e in self.encoded.items()},
             tokens={name: sum(e.lengths) for name, e in self.encoded.items()},
             config_sha256=config_digest(self.model.module.config.to_dict()),

@@ -53,6 +53,7 @@ class FrozenModel(ABC):
         self.config = config
         self._embed = module.get_input_embeddings()
         self._offset = 0 if position == "front" else _leading_special_tokens(tokenizer)
+        self.parameters = sum(parameter.numel() for parameter in module.parameters())
         self.as_it_was: dict[str, str] = {}  # what could not be made faster, and why
 
     @property
@@ -152,6 +153,7 @@ class FrozenModel(ABC):
         """What may make this family faster, by name; see fast.py."""
         return {
             "attention": lambda: fast.own_attention(self.module),
+            "linear layers": lambda: fast.products(self.module),
             "gelu": lambda: fast.fused_gelu(self.module),
         }
 

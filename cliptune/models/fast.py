@@ -4,6 +4,7 @@ The model's own code stays in charge. Each change is tried on a few inputs befor
 model is built otherwise than a change expects, the change is taken back, and `speed_up` says why.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from cliptune.thinning import Sites, find_sites
 
 ATTENTION = "cliptune"
 PROJECTIONS = (("query", "key", "value"), ("q_lin", "k_lin", "v_lin"))
+LOG2_E = math.log2(math.e)
 SAFE_SUMS = (1e-30, 1e30)
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}  # relative, of the scores' norm; else 0.1
 
@@ -53,8 +55,8 @@ def attend(
         attention_mask = None if attention_mask is None else attention_mask[:, :, :1]
     scale = size**-0.5 if scaling is None else scaling
     mixed = None
-    if attention_mask is None and query.device.type == "cpu" and query.dtype != torch.float16:
-        mixed = _exponentials(query, key, value, scale)
+    if query.device.type == "cpu" and query.dtype != torch.float16:
+        mixed = _exponentials(query, key, value, attention_mask, scale)
     if mixed is None:
         mixed = F.scaled_dot_product_attention(
             query, key, value, attn_mask=attention_mask, scale=scale
@@ -62,18 +64,39 @@ def attend(
     return mixed.transpose(1, 2), None
 
 
-def _exponentials(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor | None:
-    """softmax(q k^T) v with one pass over the scores less: the largest one is not subtracted.
+def _exponentials(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float
+) -> Tensor | None:
+    """softmax(scale q k^T) v with one pass over the scores, in powers of 2.
 
-    Without that, exponentials may leave the range of their type: then there is no result. On CPUs,
-    where a softmax costs more than the products around it, this halves the time.
+    The largest score is not subtracted: then exponentials may leave the range of their type, and
+    there is no result. A mask that hides the same keys from all queries is applied to the values
+    and in the product that sums up. On CPUs a softmax costs far more than the products around it.
     """
-    weights = torch.matmul(query * scale, key.transpose(-1, -2)).exp_()
-    sums = weights.sum(dim=-1, keepdim=True)
+    if mask is not None and not _hides_from_all(mask):
+        return None
+    rows, heads, asked, size = query.shape
+    tokens = key.shape[2]
+    flat = (rows * heads, -1, size)
+    seen = value.new_ones(1, 1, 1) if mask is None else mask[:, :1, 0, :, None].to(value.dtype)
+    values = value.reshape(flat) if mask is None else (value * seen).reshape(flat)
+    weights = query.new_empty(rows * heads, asked, tokens)
+    weights.baddbmm_(
+        query.reshape(flat), key.reshape(flat).transpose(1, 2), beta=0, alpha=scale * LOG2_E
+    )
+    weights.exp2_()
+    ones = seen.expand(rows, heads, tokens, 1).reshape(-1, tokens, 1)
+    sums = torch.bmm(weights, ones)
     low, high = SAFE_SUMS
     if not (float(sums.amin()) > low and float(sums.amax()) < high):
         return None
-    return torch.matmul(weights, value).div_(sums)
+    mixed = torch.bmm(weights, values).div_(sums)
+    return mixed.view(rows, heads, asked, size)
+
+
+def _hides_from_all(mask: Tensor) -> bool:
+    """Whether a mask `(rows, heads, queries, keys)` is of padding, the same for every query."""
+    return mask.dtype == torch.bool and bool((mask == mask[:, :1, :1]).all())
 
 
 AttentionInterface.register(ATTENTION, attend)
@@ -90,33 +113,56 @@ def own_attention(module: Any) -> Undo:
     return lambda: module.set_attn_implementation(before)
 
 
-class LinearGelu(nn.Module):
-    """A linear layer and the exact GELU behind it in one pass, by oneDNN on a CPU."""
+class Product(nn.Linear):
+    """A linear layer by oneDNN, its bias and perhaps an exact GELU added in the same pass.
 
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__()
-        self.linear = linear
+    torch's own writes the bias first and then adds the product to it.
+    """
 
-    def forward(self, hidden: Tensor) -> Tensor:
+    def __init__(self, linear: nn.Linear, activation: str = "none") -> None:
+        super().__init__(linear.in_features, linear.out_features, device="meta")
+        self.weight, self.bias = linear.weight, linear.bias
+        self._activation = activation
+
+    def forward(self, input: Tensor) -> Tensor:
         """`(..., in)` to `(..., out)`."""
         product: Tensor = torch.ops.mkldnn._linear_pointwise(
-            hidden, self.linear.weight, self.linear.bias, "gelu", [], "none"
+            input, self.weight, self.bias, self._activation, [], "none"
         )
         return product
 
 
-def fused_gelu(module: Any) -> Undo:
-    """The feed-forward layer's first half as one operation."""
+def products(module: Any) -> Undo:
+    """All linear layers of the blocks by oneDNN."""
     available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     if module.device.type != "cpu" or not available:
         raise UnsuitedError("there is no oneDNN for its device")
+    return _swapped(
+        [
+            (*_place(block, linear), Product(linear))
+            for block in sites_of(module).blocks
+            for linear in block.modules()
+            if type(linear) is nn.Linear
+        ]
+    )
+
+
+def fused_gelu(module: Any) -> Undo:
+    """The feed-forward layer's first half as one operation."""
     changes: list[tuple[nn.Module, str, nn.Module]] = []
     for block, linear in zip(*_ffn_inputs(sites_of(module)), strict=True):
         activations = [m for m in block.modules() if _is_exact_gelu(m)]
         if len(activations) != 1:
             raise UnsuitedError("its feed-forward layers have another activation than GELU")
-        changes.append((*_place(block, linear), LinearGelu(linear)))
+        if not isinstance(linear, Product):
+            raise UnsuitedError("its linear layers are not oneDNN's")
+        changes.append((*_place(block, linear), Product(linear, "gelu")))
         changes.append((*_place(block, activations[0]), nn.Identity()))
+    return _swapped(changes)
+
+
+def _swapped(changes: list[tuple[nn.Module, str, nn.Module]]) -> Undo:
+    """Put modules in others' places: each is given with its parent and name."""
     before = [(parent, name, getattr(parent, name)) for parent, name, _ in changes]
     for parent, name, new in changes:
         setattr(parent, name, new)

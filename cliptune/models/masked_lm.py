@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cliptune.errors import TaskError
@@ -18,6 +18,33 @@ from cliptune.task import Task
 
 if TYPE_CHECKING:
     from cliptune.config import ModelConfig
+
+
+class LabelWords(nn.Module):
+    """Some rows of a vocabulary's layer, in at least single precision.
+
+    In bfloat16 a logit of 10 is a multiple of 1/16: close candidates would be equal.
+    """
+
+    def __init__(self, decoder: nn.Linear, ids: Tensor) -> None:
+        super().__init__()
+        self.weight, self.bias = (
+            None if whole is None else nn.Parameter(_wide(whole[ids]), requires_grad=False)
+            for whole in (decoder.weight, decoder.bias)
+        )
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """`(..., width)` to `(..., words)`.
+
+        One word after the other, as a small matrix product rounds by where in it a row stands.
+        """
+        wide = _wide(hidden)
+        logits = torch.stack([(wide * word).sum(-1) for word in self.weight], dim=-1)
+        return logits if self.bias is None else logits + self.bias
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 class MaskedLM(FrozenModel):
@@ -39,6 +66,7 @@ class MaskedLM(FrozenModel):
             )
         words = label_ids(tokenizer, task.template, task.label_words, task.label_tokens)
         self._label_ids = torch.tensor(words, device=self.device)
+        self._read_ids = self._label_ids  # where the head's logits have them
         self._read_at: Tensor | None = None
         self._narrowed: fast.OnlyWhereRead | None = None
         module.base_model.register_forward_hook(self._keep_mask_position)
@@ -49,10 +77,24 @@ class MaskedLM(FrozenModel):
         seen = mask if batch.padded else None
         with self._read((batch.read_at + length).repeat(candidates)):
             logits: Tensor = self.module(inputs_embeds=embedded, attention_mask=seen).logits
-        return logits[:, 0, self._label_ids]
+        return logits[:, 0, self._read_ids]
 
     def changes(self) -> dict[str, fast.Change]:
-        return {**super().changes(), "last block": self._narrow}
+        return {**super().changes(), "last block": self._narrow, "head": self._read_labels_only}
+
+    def _read_labels_only(self) -> fast.Undo:
+        """Of the vocabulary's logits, only the label words' are ever read."""
+        decoder = self.module.get_output_embeddings()
+        if not isinstance(decoder, nn.Linear):
+            raise fast.UnsuitedError("its head does not end in a linear layer")
+        self.module.set_output_embeddings(LabelWords(decoder, self._label_ids))
+        self._read_ids = torch.arange(len(self._label_ids), device=self.device)
+
+        def undo() -> None:
+            self.module.set_output_embeddings(decoder)
+            self._read_ids = self._label_ids
+
+        return undo
 
     def _narrow(self) -> fast.Undo:
         narrowed = self._narrowed = fast.OnlyWhereRead(fast.sites_of(self.module))

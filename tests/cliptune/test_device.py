@@ -32,7 +32,13 @@ def test_a_cpu_computes_in_bfloat16_only_where_it_is_fast(
 ) -> None:
     monkeypatch.setattr(device, "cpu_multiplies_bfloat16", lambda: fast)
     model = resolved(cuda=False)
-    assert (model.device, model.dtype, model.micro_batch) == ("cpu", dtype, 64)
+    assert (model.device, model.dtype, model.micro_batch) == ("cpu", dtype, 25)
+
+
+@pytest.mark.parametrize(("length", "rows"), [(1, 66), (10, 51), (50, 25), (100, 15), (9000, 1)])
+def test_the_longer_the_prompt_the_fewer_rows_a_micro_batch(length: int, rows: int) -> None:
+    config = validate(Config, {"prompt": {"length": length}})
+    assert device.resolve(config, cuda=False).model.micro_batch == rows
 
 
 def test_what_the_user_chose_stays() -> None:
@@ -41,7 +47,7 @@ def test_what_the_user_chose_stays() -> None:
 
 
 def test_a_cpu_chosen_beside_a_gpu_has_the_cpus_micro_batch() -> None:
-    assert resolved(cuda=True, device="cpu").micro_batch == 64
+    assert resolved(cuda=True, device="cpu").micro_batch == 25
 
 
 def test_a_resolved_config_stays_as_it_is_on_other_hardware() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from transformers import AutoModelForMaskedLM
 
 from cliptune import probe
 from cliptune.local import LocalScorer
@@ -29,14 +30,15 @@ def local(model_dir: Path, task_dir: Path, **sections: Any) -> LocalScorer:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("family", ["bert", "roberta", "electra", "distilbert"])
-def test_weights_take_what_the_loaded_model_has(
+def test_weights_take_what_the_stored_model_has(
     family: str, dtype: str, tmp_path: Path, task_dir: Path
 ) -> None:
     folder = tiny.save_model(tmp_path, family)
-    scorer = local(folder, task_dir, model={"dtype": dtype})
-    tensors = [*scorer.model.module.parameters(), *scorer.model.module.buffers()]
+    config = tiny.config(folder, task_dir, model={"dtype": dtype})
+    module = AutoModelForMaskedLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+    tensors = [*module.parameters(), *module.buffers()]
     expected = sum(tensor.untyped_storage().nbytes() for tensor in tensors)
-    structure = load_structure(scorer.config, scorer.task)
+    structure = load_structure(config, load_task(config.task))
     assert probe.weight_bytes(structure.module, getattr(torch, dtype)) == expected
 
 

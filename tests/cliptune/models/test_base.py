@@ -68,8 +68,9 @@ def test_no_prompt_is_the_plain_model(model_dir: Path, task_dir: Path) -> None:
     model = build(model_dir, task_dir)
     encoded = model.encode(model.task["test"], 0)
     found = model.class_scores(None, model.batch(encoded, [2]))
+    plain = AutoModelForMaskedLM.from_pretrained(model_dir).eval()
     with torch.inference_mode():
-        logits = model.module(input_ids=torch.tensor([encoded.ids[2]])).logits
+        logits = plain(input_ids=torch.tensor([encoded.ids[2]])).logits
     labels = model.tokenizer.convert_tokens_to_ids(["bad", "great"])
     expected = logits[0, encoded.mask_positions[2], labels]
     torch.testing.assert_close(found[0, 0], expected, rtol=1e-5, atol=1e-5)

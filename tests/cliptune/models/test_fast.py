@@ -58,14 +58,63 @@ def test_scores_are_the_oracles_with_and_without_padding(scorer: LocalScorer) ->
         assert off.abs().max() <= 1e-5 * expected.abs().max()
 
 
+def attention(
+    query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Ours, and the definition."""
+    mask = None if hidden is None else ~hidden
+    found, _ = fast.attend(torch.nn.Module(), query, key, value, mask)
+    scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+    if hidden is not None:
+        scores = scores.masked_fill(hidden, -torch.inf)
+    return found, (torch.softmax(scores, -1) @ value).transpose(1, 2)
+
+
 @pytest.mark.parametrize("size", [1.0, 40.0])
 def test_attention_is_exact_however_large_its_scores_are(size: float) -> None:
     """Where exponentials would leave their range, another way is taken."""
     torch.manual_seed(0)
     query, key, value = torch.randn(3, 2, 4, 9, 8, dtype=torch.float64)
-    found, _ = fast.attend(torch.nn.Module(), query * size, key * size, value, None)
-    expected = torch.softmax(size**2 * query @ key.transpose(-1, -2) / 8**0.5, -1) @ value
-    torch.testing.assert_close(found, expected.transpose(1, 2))
+    torch.testing.assert_close(*attention(query * size, key * size, value))
+
+
+@pytest.mark.parametrize("one_for_all", [True, False])
+def test_attention_leaves_out_what_the_mask_hides(
+    one_for_all: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Padding, and keys that are hidden from some queries, whatever lies there."""
+    torch.manual_seed(0)
+    query, key, value = torch.randn(3, 3, 4, 9, 8, dtype=torch.float64)
+    hidden = torch.zeros(3, 1, 9, 9, dtype=torch.bool)
+    hidden[1, ..., 5:] = True
+    hidden[2, ..., 7:] = True
+    key[1, :, 5:] = 1e6
+    if one_for_all:
+        monkeypatch.delattr(fast.F, "scaled_dot_product_attention")
+        key[1, :, 5:] = 9.0
+    else:
+        hidden[0, 0, 0, 1:] = True
+    torch.testing.assert_close(*attention(query, key, value, hidden))
+
+
+@pytest.mark.parametrize("activation", ["none", "gelu"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_products_are_linear_layers(activation: str, bias: bool) -> None:
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(8, 16, bias=bias)
+    product = fast.Product(linear, activation)
+    hidden = torch.randn(2, 3, 8)
+    expected = linear(hidden)
+    if activation == "gelu":
+        expected = torch.nn.functional.gelu(expected)
+    with torch.inference_mode():
+        torch.testing.assert_close(product(hidden), expected)
+
+
+def test_the_head_computes_the_label_words_alone(scorer: LocalScorer) -> None:
+    head = scorer.model.module.get_output_embeddings()
+    assert head.weight.shape[0] == 2
+    assert head(torch.zeros(4, head.weight.shape[1])).shape == (4, 2)
 
 
 def test_a_model_that_cannot_be_changed_stays_as_it_was_and_says_why(

@@ -34,7 +34,7 @@ def test_the_model_is_frozen_in_evaluation_mode_and_of_the_dtype_asked_for(
     module = load_model(config, load_task(config.task)).module
     assert not module.training
     assert not any(p.requires_grad for p in module.parameters())
-    assert {p.dtype for p in module.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in module.base_model.parameters()} == {torch.bfloat16}
 
 
 def test_a_model_without_the_head_is_refused(
