@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
-import torch
 import yaml
 from command import cliptune_here
 from runs import journal_bytes
@@ -199,10 +198,9 @@ def headless(folder: Path) -> str:
 
 
 def pickled(folder: Path) -> str:
-    """Weights as PyTorch pickles them."""
+    """Weights where PyTorch pickles them."""
     tiny.save_model(folder)
-    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
-    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     return "safetensors"
 
 
