@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import ray
+from no_ray import without_ray
 from ray_home import own_home
 
 
@@ -27,6 +28,13 @@ def one_ray(home: Path) -> Iterator[None]:
     )
     yield
     ray.shutdown()
+
+
+@pytest.fixture
+def no_ray() -> Iterator[None]:
+    """No engine: what the command would have actors do is done in this process."""
+    with without_ray():
+        yield
 
 
 @pytest.fixture
