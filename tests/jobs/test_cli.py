@@ -104,10 +104,9 @@ Ended = tuple[int, str, str]  # exit code, output, errors
 
 @pytest.fixture(scope="module")
 def at_once(folder: Path, run_dir: Path) -> dict[str, Ended]:
-    """The same search twice more and one that fails, all at a time, on one actor each."""
+    """The same search again and one that fails, both at a time, on one actor each."""
     words = {
         "again": [str(run_dir / "config.yaml"), "--json"],
-        "quiet": ["tiny.yaml", "--quiet", "model.name=model"],
         "mistaken": ["tiny.yaml", "--json", "model.name=./nothing"],
     }
     running = {name: start(*more, f"run_dir={name}", folder=folder) for name, more in words.items()}
@@ -137,26 +136,10 @@ def test_json_is_all_of_the_output(at_once: dict[str, Ended], folder: Path) -> N
     assert result == json.loads((folder / "again" / "result.json").read_text(encoding="utf-8"))
 
 
-def test_quiet_prints_the_result_alone(at_once: dict[str, Ended]) -> None:
-    code, output, errors = at_once["quiet"]
-    assert (code, errors) == (0, "")
-    assert output.splitlines()[0].strip() == "accuracy"
-    assert "generation 1/3" not in output
-    assert output.splitlines()[-1] == "written to quiet"
-
-
-def test_a_model_can_be_named_by_where_it_lies_from_here(
-    at_once: dict[str, Ended], folder: Path, model_dir: Path
-) -> None:
-    written = yaml.safe_load((folder / "quiet" / "config.yaml").read_text(encoding="utf-8"))
-    assert written["model"]["name"] == str(model_dir.resolve())
-
-
 def test_the_written_config_repeats_the_search_bit_for_bit_on_another_number_of_actors(
     at_once: dict[str, Ended], folder: Path, run_dir: Path
 ) -> None:
-    journals = [journal_bytes(folder / name) for name in ("again", "quiet")]
-    assert journals == [journal_bytes(run_dir)] * 2
+    assert journal_bytes(folder / "again") == journal_bytes(run_dir)
 
 
 def test_a_model_that_is_not_there_is_one_message_too(
@@ -168,6 +151,33 @@ def test_a_model_that_is_not_there_is_one_message_too(
     assert errors.startswith("cliptune: model.name: ./nothing cannot be loaded")
     assert len(errors.splitlines()) == 1
     assert not (folder / "mistaken").exists()
+
+
+@pytest.fixture
+def quiet(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_ray: None
+) -> subprocess.CompletedProcess[str]:
+    """The search with little to read, and its model named by where it lies from here."""
+    monkeypatch.chdir(folder)
+    words = ("tiny.yaml", "--quiet", "model.name=model", f"run_dir={tmp_path / 'quiet'}")
+    return cliptune_here("search", *words)
+
+
+def test_quiet_prints_the_result_alone(
+    quiet: subprocess.CompletedProcess[str], tmp_path: Path
+) -> None:
+    assert (quiet.returncode, quiet.stderr) == (0, "")
+    assert quiet.stdout.splitlines()[0].strip() == "accuracy"
+    assert "generation 1 of 3" not in quiet.stdout
+    assert quiet.stdout.splitlines()[-1] == f"written to {tmp_path / 'quiet'}"
+
+
+def test_a_model_can_be_named_by_where_it_lies_from_here(
+    quiet: subprocess.CompletedProcess[str], tmp_path: Path, run_dir: Path, model_dir: Path
+) -> None:
+    written = yaml.safe_load((tmp_path / "quiet" / "config.yaml").read_text(encoding="utf-8"))
+    assert written["model"]["name"] == str(model_dir.resolve())
+    assert journal_bytes(tmp_path / "quiet") == journal_bytes(run_dir)
 
 
 BROKEN = {"broken.yaml": "search: [1, 2", "list.yaml": "- 1"}
