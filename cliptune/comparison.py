@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import statistics
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,8 @@ import transformers
 from torch import nn
 
 from cliptune.contenders import Contender, Work
+from cliptune.device import cpu_multiplies_bfloat16
+from cliptune.processor import processor_name
 from cliptune.thinning import find_sites
 from cliptune.types import Rewards
 
@@ -130,13 +130,8 @@ def machine(device: str, dtype: str, load: float) -> dict[str, Any]:
 
 
 def _processor() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="ignore")
-    except OSError:
-        text = ""
-    found = re.search(r"^model name\s*: (.+)$", text, re.MULTILINE)
-    amx = " with AMX" if "amx_bf16" in text else ""
-    return (found[1] if found else platform.processor() or platform.machine()) + amx
+    name = processor_name() or platform.machine()
+    return f"{name} with AMX" if cpu_multiplies_bfloat16() else name
 
 
 def rows(report: Report) -> list[tuple[str, ...]]:

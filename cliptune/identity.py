@@ -4,7 +4,6 @@ Equal identities give equal journals: the settings but for limits, machines and 
 content of examples, model and prompt file by their hashes.
 """
 
-import contextlib
 import hashlib
 import platform
 from importlib.metadata import version
@@ -15,6 +14,7 @@ from cliptune.config import Config
 from cliptune.errors import ConfigError, RunError
 from cliptune.hashing import digest
 from cliptune.metrics import source_digest
+from cliptune.processor import processor_name
 from cliptune.scorer import ModelFacts
 from cliptune.task import Split, Task
 
@@ -110,15 +110,7 @@ def fingerprint() -> dict[str, str]:
     )
     return {
         "machine": platform.machine(),
-        "processor": _processor(),
+        "processor": processor_name(),
         "blas": ", ".join(blas),
         **{name: version(name) for name in ("numpy", "cma")},
     }
-
-
-def _processor() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()

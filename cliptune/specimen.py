@@ -6,6 +6,7 @@ Imports nothing but torch and transformers, so that it can be measured on any ma
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -119,7 +120,6 @@ def settings(
 def save_model(shape: Shape, folder: Path, seed: int = 0) -> Path:
     """A masked language model of a shape with random weights, saved in float32."""
     torch.manual_seed(seed)
-    tokenizer = _tokenizer()
     sizes = {
         "vocab_size": shape.vocabulary,
         "hidden_size": shape.width,
@@ -135,14 +135,13 @@ def save_model(shape: Shape, folder: Path, seed: int = 0) -> Path:
             RobertaConfig(**sizes, max_position_embeddings=514, type_vocab_size=1)
         )
     module.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    whole_words([*LABEL_WORDS, *WORDS, ".", ","], 512).save_pretrained(folder)
     return folder
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
-    """Whole words, lower case, with BERT's special tokens."""
-    words = dict.fromkeys([*SPECIAL.values(), *LABEL_WORDS, *WORDS, ".", ","])
-    vocabulary = {word: i for i, word in enumerate(words)}
+def whole_words(words: Iterable[str], longest: int) -> PreTrainedTokenizerFast:
+    """A tokenizer of these words, lower case, after BERT's special tokens."""
+    vocabulary = {word: i for i, word in enumerate(dict.fromkeys([*SPECIAL.values(), *words]))}
     core = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))  # noqa: S106
     core.normalizer = normalizers.Lowercase()
     core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -150,7 +149,7 @@ def _tokenizer() -> PreTrainedTokenizerFast:
         single="[CLS] $A [SEP]",
         special_tokens=[(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")],
     )
-    return PreTrainedTokenizerFast(tokenizer_object=core, model_max_length=512, **SPECIAL)
+    return PreTrainedTokenizerFast(tokenizer_object=core, model_max_length=longest, **SPECIAL)
 
 
 def made_up_task(seed: int = 0) -> Task:

@@ -9,6 +9,11 @@ from pathlib import Path
 
 import pytest
 import tiny
+import torch
+
+# As actors have it. In models this small a second thread costs more than it brings, and many times
+# as much where its core is taken.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

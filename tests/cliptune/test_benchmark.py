@@ -111,9 +111,10 @@ def test_examples_come_from_a_file_too(model_dir: Path, tmp_path: Path) -> None:
     assert found["contenders"]["scorer"]["prompts_per_second"] > 0
 
 
-def test_threads_are_put_back(model_dir: Path) -> None:
+def test_threads_are_put_back(model_dir: Path, examples: Path) -> None:
     before = torch.get_num_threads()
-    found = measure(small(model_dir, contenders=("scorer",), threads=before + 1, clock="cpu"))
+    few = {"task": str(examples), "contenders": ("scorer",)}
+    found = measure(small(model_dir, **few, threads=before + 1, clock="cpu"))
     assert found["machine"]["threads"] == before + 1
     assert torch.get_num_threads() == before
 

@@ -1,67 +1,14 @@
-"""Where examples come from: folders, files, saved datasets and datasets of the hub."""
+"""Where examples come from: folders and files, and what is said where there is nothing."""
 
-import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import datasets
-import hub
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from datasets import ClassLabel, Dataset, DatasetDict, Value
+from examples import load, names, refusal, rows, write
 
 from cliptune.config import TaskConfig
 from cliptune.errors import TaskError
-from cliptune.task import SPLITS, Task, load_split, load_task
-
-Row = dict[str, Any]
-PLAIN = {"text": Value("string"), "label": Value("int64")}
-CLASSES = {"sentence": Value("string"), "label": ClassLabel(names=["no", "yes"])}
-
-
-def rows(name: str, count: int = 8, **more: Any) -> list[Row]:
-    return [{"text": f"{name} {i}", "label": i % 2, **more} for i in range(count)]
-
-
-def write(path: Path, content: Sequence[Row] | None = None) -> Path:
-    """Examples that carry the name of their file, in the format that the name says."""
-    content = rows(path.stem) if content is None else content
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".parquet":
-        pq.write_table(pa.Table.from_pylist(list(content)), path)
-    elif path.suffix == ".arrow":
-        table = pa.Table.from_pylist(list(content))
-        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-            writer.write_table(table)
-    elif path.suffix in (".csv", ".tsv"):
-        by = {".csv": ",", ".tsv": "\t"}[path.suffix]
-        lines = [
-            by.join(map(str, record)) for record in (content[0], *(r.values() for r in content))
-        ]
-        path.write_text("\n".join(lines), encoding="utf-8")
-    else:
-        path.write_text("\n".join(map(json.dumps, content)), encoding="utf-8")
-    return path
-
-
-def load(data: Path | str, **settings: Any) -> Task:
-    tree = {"template": "{text}", "label_words": ("bad", "great"), "k": 2, **settings}
-    return load_task(TaskConfig(name="mine", data=str(data), **tree))
-
-
-def refusal(data: Path | str, **settings: Any) -> str:
-    with pytest.raises(TaskError) as error:
-        load(data, **settings)
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
-def names(task: Task) -> list[str]:
-    """The first word of each split's texts: what they were called where they come from."""
-    return [split.texts[0].split()[0] for split in task.splits.values()]
-
+from cliptune.task import SPLITS, load_task
 
 # Folders
 
@@ -209,140 +156,12 @@ def test_a_single_file_has_no_splits_to_be_named(tmp_path: Path) -> None:
     assert f"the single file {file}. Set task.data to its folder." in said
 
 
-# Saved datasets
-
-
-def dataset(name: str, count: int = 8) -> Dataset:
-    return Dataset.from_list(rows(name, count), features=datasets.Features(PLAIN))
-
-
-def test_a_saved_dataset_is_read_by_its_splits(tmp_path: Path) -> None:
-    splits = {name: dataset(name) for name in ("train", "dev", "test")}
-    DatasetDict(splits).save_to_disk(tmp_path / "saved")
-    task = load(tmp_path / "saved")
-    assert names(task) == ["train", "dev", "test"]
-    assert task["test"].source == f"{tmp_path / 'saved'}, split test"
-
-
-def test_a_saved_dataset_without_splits_is_shared_out(tmp_path: Path) -> None:
-    dataset("mine", 20).save_to_disk(tmp_path / "saved")
-    task = load(tmp_path / "saved")
-    assert [len(split) for split in task.splits.values()] == [4, 4, 12]
-
-
-def test_a_saved_dataset_keeps_the_order_that_it_was_given(tmp_path: Path) -> None:
-    shuffled = {name: dataset(name).select([3, 2, 1, 0]) for name in SPLITS}
-    DatasetDict(shuffled).save_to_disk(tmp_path / "saved")
-    assert load(tmp_path / "saved")["test"].texts == ("test 3", "test 2", "test 1", "test 0")
-
-
-def test_a_broken_saved_dataset_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "dataset_dict.json").write_text('{"splits": ["train"]}')
-    assert refusal(tmp_path).startswith(f"{tmp_path} cannot be read as a folder of save_to_disk: ")
-
-
 def test_subsets_are_not_for_what_lies_here(tmp_path: Path) -> None:
     write(tmp_path / "train.csv")
     assert refusal(tmp_path, subset="sst2").startswith("task.subset is for datasets of the hub")
 
 
-# Datasets of the hub, as they lie in the cache
-
-
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where `datasets` looks for what it has downloaded before."""
-    folder = tmp_path / "cache"
-    folder.mkdir()
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder)
-    return folder
-
-
-def classified(name: str, labels: Sequence[int]) -> list[Row]:
-    return [{"sentence": f"{name} {i}", "label": label} for i, label in enumerate(labels)]
-
-
-def test_a_dataset_of_the_hub_is_loaded_by_its_name(cache: Path) -> None:
-    splits = {name: rows(name) for name in SPLITS}
-    hub.put(cache, "someone/reviews", splits, PLAIN)
-    task = load("someone/reviews")
-    assert names(task) == list(SPLITS)
-    assert [len(split) for split in task.splits.values()] == [4, 4, 8]
-    assert task["train"].source == "someone/reviews, split train"
-
-
-def test_a_name_without_a_namespace_is_one_too(cache: Path) -> None:
-    hub.put(cache, "reviews", {"train": rows("train", 20)}, PLAIN)
-    assert [len(split) for split in load("reviews").splits.values()] == [4, 4, 12]
-
-
-def test_what_lies_here_comes_before_the_hub(
-    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hub.put(cache, "reviews", {"train": rows("hub", 20)}, PLAIN)
-    write(tmp_path / "reviews" / "train.csv", rows("here", 20))
-    monkeypatch.chdir(tmp_path)
-    assert names(load("reviews"))[0] == "here"
-
-
-def test_a_subset_is_chosen_by_its_name(cache: Path) -> None:
-    for subset in ("film", "food"):
-        hub.put(cache, "some/one", {"train": rows(subset, 20)}, PLAIN, subset)
-    assert names(load("some/one", subset="food"))[0] == "food"
-    assert load("some/one", subset="film")["test"].source == "some/one/film, split train"
-    said = refusal("some/one")
-    assert said.startswith("task.data: the dataset some/one cannot be loaded with task.subset null")
-    assert "film, food" in said
-    said = refusal("some/one", subset="music")
-    assert "with task.subset music: " in said
-    assert "['film', 'food']" in said
-
-
-def test_class_labels_are_numbers_and_unlabelled_rows_are_left_out(cache: Path) -> None:
-    splits = {
-        "train": classified("train", [-1, 0, 1, -1, 1, 0]),
-        "validation": classified("dev", [1, 0, 1, 0]),
-        "test": classified("test", [-1, -1, -1]),
-    }
-    hub.put(cache, "nlu", splits, CLASSES)
-    settings = {"columns": {"text": "sentence"}, "k": 1}
-    said = refusal("nlu", **settings)
-    assert said.startswith("nlu, split test holds no examples (unlabelled rows left out: 3)")
-    assert "task.splits.test" in said
-    task = load("nlu", splits={"test": "validation"}, **settings)
-    assert names(task) == ["train", "train", "dev"]
-    assert task["test"].labels.tolist() == [1, 0, 1, 0]
-    assert task["train"].available == 4
-    assert task["train"].source == "nlu, split train (unlabelled rows left out: 2)"
-
-
-def test_a_bad_row_is_counted_among_the_unlabelled_ones(cache: Path) -> None:
-    bad = [*classified("a", [-1, 0, 1, -1]), {"sentence": " ", "label": 1}]
-    hub.put(cache, "nlu", {"train": bad}, CLASSES)
-    said = refusal("nlu", columns={"text": "sentence"})
-    assert said.startswith("nlu, split train, row 5: sentence must be a text")
-
-
-def test_a_split_or_column_that_a_dataset_lacks_is_named_with_those_that_are_there(
-    cache: Path,
-) -> None:
-    hub.put(cache, "nlu", {"train": rows("a"), "validation": rows("b")}, PLAIN)
-    said = refusal("nlu")
-    assert said.startswith("No test examples for the task: nlu has no split test; found train, val")
-    assert "task.splits.test" in said
-    assert "has no split dev" in refusal("nlu", splits={"validation": "dev"})
-    said = refusal("nlu", splits={"test": "validation"}, columns={"text": "txt"})
-    assert said.startswith("nlu, split train lacks the column txt; found label, text (did you mean")
-
-
-@pytest.mark.parametrize("name", ["nowhere", "no/where", "No_where-2.1"])
-def test_what_is_neither_here_nor_on_the_hub_is_said_to_be_neither(
-    name: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    said = refusal(name)
-    assert said.startswith(f"task.data: {name} is no folder or file here ({tmp_path / name}), and ")
-    assert "no dataset of that name can be had: Couldn't reach" in said
+# Paths
 
 
 @pytest.mark.parametrize(
@@ -390,65 +209,3 @@ def test_the_name_of_a_format_is_no_dataset(
 @pytest.mark.parametrize("name", ["x" * 300, "~nobody/here", "a\0b"])
 def test_a_name_that_no_file_can_have_is_a_sentence(name: str) -> None:
     assert refusal(name)
-
-
-# Whole splits, that nothing is drawn from
-
-
-def whole(data: Path | str, split: str = "test", **settings: Any) -> list[str]:
-    """The texts of a task with one split alone."""
-    tree = {"template": "{text}", "label_words": ("bad", "great"), "k": 2, **settings}
-    task = load_split(TaskConfig(name="mine", data=str(data), **tree), split)
-    assert list(task.splits) == [split]
-    return list(task[split].texts)
-
-
-@pytest.mark.parametrize("split", SPLITS)
-@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
-def test_a_single_file_is_taken_whole_and_in_its_order(
-    form: str, split: str, tmp_path: Path
-) -> None:
-    write(tmp_path / f"train.{form}")  # is not asked for
-    file = write(tmp_path / f"reviews.{form}", rows("mine", 20))
-    assert whole(file, split) == [f"mine {i}" for i in range(20)]
-
-
-def test_a_split_of_a_folder_is_taken_whole_without_the_others(tmp_path: Path) -> None:
-    write(tmp_path / "dev.jsonl", rows("dev", 20))
-    assert whole(tmp_path, "validation") == [f"dev {i}" for i in range(20)]
-    assert whole(tmp_path, "test", splits={"test": "dev"}) == [f"dev {i}" for i in range(20)]
-
-
-def test_a_class_without_examples_is_no_obstacle(tmp_path: Path) -> None:
-    file = write(tmp_path / "reviews.jsonl", [{"text": "mine", "label": 1}] * 3)
-    assert whole(file) == ["mine"] * 3
-
-
-def test_a_saved_dataset_is_taken_by_the_split_or_whole_where_it_has_none(tmp_path: Path) -> None:
-    DatasetDict({"train": dataset("train"), "test": dataset("test")}).save_to_disk(tmp_path / "two")
-    dataset("mine", 20).save_to_disk(tmp_path / "one")
-    assert whole(tmp_path / "two") == [f"test {i}" for i in range(8)]
-    assert whole(tmp_path / "one") == [f"mine {i}" for i in range(20)]
-
-
-def no_split(data: Path, split: str, **settings: Any) -> str:
-    with pytest.raises(TaskError) as error:
-        whole(data, split, **settings)
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
-def test_a_split_that_is_not_there_is_not_made_of_another(tmp_path: Path) -> None:
-    write(tmp_path / "train.jsonl")
-    said = no_split(tmp_path, "validation")
-    assert said.startswith("No validation examples for the task: looked for ")
-    DatasetDict({"train": dataset("a"), "held": dataset("b")}).save_to_disk(tmp_path / "saved")
-    assert "has no split test; found train, held" in no_split(tmp_path / "saved", "test")
-
-
-def test_bad_rows_of_a_whole_file_are_refused_as_those_of_others(tmp_path: Path) -> None:
-    (tmp_path / "empty.jsonl").write_text("\n\n", encoding="utf-8")
-    assert "holds no examples" in no_split(tmp_path / "empty.jsonl", "test")
-    file = write(tmp_path / "bad.jsonl", [*rows("mine", 2), {"text": "mine", "label": 5}])
-    assert "bad.jsonl, line 3: label must be " in no_split(file, "test")
-    assert "task.splits.test names a file" in no_split(file, "test", splits={"test": "held"})

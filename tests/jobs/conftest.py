@@ -1,4 +1,4 @@
-"""Ray's files stay out of the user's home."""
+"""Ray's files stay out of the user's home; terminals are as wide as most."""
 
 import logging
 from collections.abc import Iterator
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import ray
+from no_ray import without_ray
 from ray_home import own_home
 
 
@@ -27,3 +28,20 @@ def one_ray(home: Path) -> Iterator[None]:
     )
     yield
     ray.shutdown()
+
+
+@pytest.fixture
+def no_ray() -> Iterator[None]:
+    """No engine: what the command would have actors do is done in this process."""
+    with without_ray():
+        yield
+
+
+@pytest.fixture
+def eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal of the usual size and abilities, for whatever asks the environment."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("LINES", "24")
+    monkeypatch.setenv("TERM", "xterm")
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)

@@ -12,24 +12,25 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
-import torch
 import yaml
 from command import cliptune_here
+from no_ray import without_ray
 from runs import journal_bytes
 from safetensors.numpy import load_file, save_file
 from transformers import BertConfig, BertModel
 
 from cliptune.config import merge
 
+pytestmark = pytest.mark.usefixtures("no_ray")
+
 
 @pytest.fixture(scope="module")
-def finished(
-    one_ray: None, model_dir: Path, task_dir: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def finished(model_dir: Path, task_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A search that the command has run to its end."""
     folder = tmp_path_factory.mktemp("finished")
     config = write(folder, tiny.tree(model_dir, task_dir, folder / "run"))
-    done = cliptune_here("search", str(config), "cluster.actors=1", "--quiet")
+    with without_ray():
+        done = cliptune_here("search", str(config), "cluster.actors=1", "--quiet")
     assert (done.returncode, done.stderr) == (0, "")
     return folder / "run"
 
@@ -155,10 +156,9 @@ def test_a_template(template: str, parts: list[str], tree: dict[str, Any], tmp_p
     refused(searched(tmp_path, tree, task={"template": template}), *parts)
 
 
-# What only the model can tell: an actor finds out
+# What only the model can tell
 
 
-@pytest.mark.usefixtures("one_ray")
 @pytest.mark.parametrize(
     ("sections", "parts"),
     [
@@ -199,10 +199,9 @@ def headless(folder: Path) -> str:
 
 
 def pickled(folder: Path) -> str:
-    """Weights as PyTorch pickles them."""
+    """Weights where PyTorch pickles them."""
     tiny.save_model(folder)
-    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
-    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     return "safetensors"
 
 
@@ -221,7 +220,6 @@ def without_numbers(folder: Path) -> str:
     return "The reward of candidate 0 on subnetwork 0 in generation 0 is nan"
 
 
-@pytest.mark.usefixtures("one_ray")
 @pytest.mark.parametrize("spoil", [headless, pickled, cut, without_numbers])
 def test_a_model(spoil: Any, tree: dict[str, Any], tmp_path: Path) -> None:
     said = spoil(tmp_path / "model")
@@ -242,7 +240,6 @@ def test_a_packaged_model_whose_checksum_does_not_match(
     refused(done, "model.safetensors", "expected SHA-256 53aa5117", "found", "Reinstall")
 
 
-@pytest.mark.usefixtures("one_ray")
 def test_a_prompt_to_begin_with(tree: dict[str, Any], tmp_path: Path) -> None:
     file = tmp_path / "prompt.safetensors"
     prompt = {"init": "file", "file": str(file)}
@@ -296,7 +293,6 @@ def test_a_run_directory_that_is_full_or_cannot_be_made(
     refused(done, "config.yaml/run cannot be made: Not a directory")
 
 
-@pytest.mark.usefixtures("one_ray")
 def test_a_disk_that_takes_no_more_loses_nothing(
     finished: Path,
     tree: dict[str, Any],
@@ -338,7 +334,6 @@ def test_a_disk_that_takes_no_more_loses_nothing(
         ),
     ],
 )
-@pytest.mark.usefixtures("one_ray")
 def test_a_resume_that_is_another_search(word: str, parts: list[str], finished: Path) -> None:
     refused(cliptune_here("search", "--resume", str(finished), word, "--quiet"), *parts)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import tiny
 import yaml
-from command import SCRIPT, cliptune, environment
+from command import SCRIPT, cliptune, cliptune_here, environment
 from scorer_contract import journal_bytes
 
 import cliptune as package
@@ -99,24 +99,27 @@ def valid_json(line: str) -> dict[str, Any]:
     return value
 
 
+Ended = tuple[int, str, str]  # exit code, output, errors
+
+
 @pytest.fixture(scope="module")
-def at_once(folder: Path, run_dir: Path) -> dict[str, tuple[int, str]]:
-    """Exit code and output of the same search twice more, both at a time, on one actor each."""
+def at_once(folder: Path, run_dir: Path) -> dict[str, Ended]:
+    """The same search again and one that fails, both at a time, on one actor each."""
     words = {
         "again": [str(run_dir / "config.yaml"), "--json"],
-        "quiet": ["tiny.yaml", "--quiet", "model.name=model"],
+        "mistaken": ["tiny.yaml", "--json", "model.name=./nothing"],
     }
     running = {name: start(*more, f"run_dir={name}", folder=folder) for name, more in words.items()}
-    outputs = {name: process.communicate(timeout=200)[0] for name, process in running.items()}
-    return {name: (running[name].returncode, output) for name, output in outputs.items()}
+    outputs = {name: process.communicate(timeout=200) for name, process in running.items()}
+    return {name: (running[name].returncode, *output) for name, output in outputs.items()}
 
 
-def start(*words: str, folder: Path, **more: str) -> subprocess.Popen[str]:
+def start(*words: str, folder: Path) -> subprocess.Popen[str]:
     """A search with its pipes, in a process group of its own, as a terminal starts it."""
     return subprocess.Popen(
         [SCRIPT, "search", *words, "cluster.actors=1"],
         cwd=folder,
-        env=environment(**more),
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -124,35 +127,57 @@ def start(*words: str, folder: Path, **more: str) -> subprocess.Popen[str]:
     )
 
 
-def test_json_is_all_of_the_output(at_once: dict[str, tuple[int, str]], folder: Path) -> None:
-    code, output = at_once["again"]
-    assert code == 0
+def test_json_is_all_of_the_output(at_once: dict[str, Ended], folder: Path) -> None:
+    code, output, errors = at_once["again"]
+    assert (code, errors) == (0, "")
     *generations, result = map(valid_json, output.splitlines())
     assert [one["generation"] for one in generations] == [0, 1, 2]
     assert all(one["workers"] == 1 for one in generations)
     assert result == json.loads((folder / "again" / "result.json").read_text(encoding="utf-8"))
 
 
-def test_quiet_prints_the_result_alone(at_once: dict[str, tuple[int, str]]) -> None:
-    code, output = at_once["quiet"]
-    assert code == 0
-    assert output.splitlines()[0].strip() == "accuracy"
-    assert "generation 1/3" not in output
-    assert output.splitlines()[-1] == "written to quiet"
+def test_the_written_config_repeats_the_search_bit_for_bit_on_another_number_of_actors(
+    at_once: dict[str, Ended], folder: Path, run_dir: Path
+) -> None:
+    assert journal_bytes(folder / "again") == journal_bytes(run_dir)
+
+
+def test_a_model_that_is_not_there_is_one_message_too(
+    at_once: dict[str, Ended], folder: Path
+) -> None:
+    """Though it is an actor that finds out."""
+    code, output, errors = at_once["mistaken"]
+    assert (code, output) == (2, "")
+    assert errors.startswith("cliptune: model.name: ./nothing cannot be loaded")
+    assert len(errors.splitlines()) == 1
+    assert not (folder / "mistaken").exists()
+
+
+@pytest.fixture
+def quiet(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_ray: None
+) -> subprocess.CompletedProcess[str]:
+    """The search with little to read, and its model named by where it lies from here."""
+    monkeypatch.chdir(folder)
+    words = ("tiny.yaml", "--quiet", "model.name=model", f"run_dir={tmp_path / 'quiet'}")
+    return cliptune_here("search", *words)
+
+
+def test_quiet_prints_the_result_alone(
+    quiet: subprocess.CompletedProcess[str], tmp_path: Path
+) -> None:
+    assert (quiet.returncode, quiet.stderr) == (0, "")
+    assert quiet.stdout.splitlines()[0].strip() == "accuracy"
+    assert "generation 1 of 3" not in quiet.stdout
+    assert quiet.stdout.splitlines()[-1] == f"written to {tmp_path / 'quiet'}"
 
 
 def test_a_model_can_be_named_by_where_it_lies_from_here(
-    at_once: dict[str, tuple[int, str]], folder: Path, model_dir: Path
+    quiet: subprocess.CompletedProcess[str], tmp_path: Path, run_dir: Path, model_dir: Path
 ) -> None:
-    written = yaml.safe_load((folder / "quiet" / "config.yaml").read_text(encoding="utf-8"))
+    written = yaml.safe_load((tmp_path / "quiet" / "config.yaml").read_text(encoding="utf-8"))
     assert written["model"]["name"] == str(model_dir.resolve())
-
-
-def test_the_written_config_repeats_the_search_bit_for_bit_on_another_number_of_actors(
-    at_once: dict[str, tuple[int, str]], folder: Path, run_dir: Path
-) -> None:
-    journals = [journal_bytes(folder / name) for name in at_once]
-    assert journals == [journal_bytes(run_dir)] * 2
+    assert journal_bytes(tmp_path / "quiet") == journal_bytes(run_dir)
 
 
 BROKEN = {"broken.yaml": "search: [1, 2", "list.yaml": "- 1"}
@@ -173,13 +198,14 @@ BROKEN = {"broken.yaml": "search: [1, 2", "list.yaml": "- 1"}
     ],
 )
 def test_a_mistake_is_one_message_on_standard_error(
-    words: list[str], message: str, folder: Path
+    words: list[str], message: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(folder)
     for name, text in BROKEN.items():
         (folder / name).write_text(text, encoding="utf-8")
     (folder / "full").mkdir(exist_ok=True)
     (folder / "full" / "config.yaml").touch()
-    done = cliptune("search", *words, "--quiet", folder=folder)
+    done = cliptune_here("search", *words, "--quiet")
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith(f"cliptune: {message}")
@@ -187,7 +213,8 @@ def test_a_mistake_is_one_message_on_standard_error(
 
 
 def test_a_run_directory_with_too_long_a_name_is_a_mistake_like_others(folder: Path) -> None:
-    done = cliptune("search", "tiny.yaml", f"run_dir={'long' * 100}", "--quiet", folder=folder)
+    config, run_dir = str(folder / "tiny.yaml"), str(folder / ("long" * 100))
+    done = cliptune_here("search", config, f"run_dir={run_dir}", "--quiet")
     assert done.returncode == 2
     assert done.stderr.startswith("cliptune: ")
     assert "Traceback" not in done.stderr
@@ -198,17 +225,6 @@ def test_an_option_that_does_not_exist_is_a_mistake_in_use(folder: Path) -> None
     assert done.returncode == 2
     assert "--jsn" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_a_model_that_is_not_there_is_one_message_too(folder: Path) -> None:
-    """Though it is an actor that finds out."""
-    words = ("tiny.yaml", "run_dir=mistaken", "model.name=./nothing", "cluster.actors=1")
-    done = cliptune("search", *words, "--json", folder=folder)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.startswith("cliptune: model.name: ./nothing cannot be loaded")
-    assert len(done.stderr.splitlines()) == 1
-    assert not (folder / "mistaken").exists()
 
 
 def closed_port() -> int:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import runs
 import tiny
+from no_ray import without_ray
 from safetensors.numpy import load_file, save_file
 
 from cliptune.config import validate
@@ -27,13 +28,12 @@ Evaluated = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
-def place(
-    model_dir: Path, task_dir: Path, tmp_path_factory: pytest.TempPathFactory, one_ray: None
-) -> str:
+def place(model_dir: Path, task_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A finished run of a tiny model."""
     folder = tmp_path_factory.mktemp("evaluated") / "run"
     more = {"cluster": {"actors": 1}, "ensemble": {"clip_ratio": 0.4}}
-    search(validate(ClusterSearch, tiny.tree(model_dir, task_dir, folder, **more)))
+    with without_ray():
+        search(validate(ClusterSearch, tiny.tree(model_dir, task_dir, folder, **more)))
     return str(folder)
 
 
@@ -51,9 +51,18 @@ def evaluated(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
     return evaluated
 
 
-# With a model, on Ray
+# With a model
 
 
+def test_actors_find_what_is_found_in_this_process(
+    place: str, evaluated: Evaluated, one_ray: None
+) -> None:
+    by_actors = evaluated(place, as_json=True)
+    with without_ray():
+        assert evaluated(place, as_json=True) == by_actors
+
+
+@pytest.mark.usefixtures("no_ray")
 def test_what_the_run_wrote_comes_out_again_exactly(place: str, evaluated: Evaluated) -> None:
     result = json.loads(Path(place, "result.json").read_text(encoding="utf-8"))
     table, selected = result["accuracy"], result["selected"]
@@ -71,6 +80,7 @@ def test_what_the_run_wrote_comes_out_again_exactly(place: str, evaluated: Evalu
     assert len({str(row) for row in table.values()}) == 3  # or the test could not fail
 
 
+@pytest.mark.usefixtures("no_ray")
 def test_a_whole_file_can_be_what_is_evaluated_on(
     place: str, evaluated: Evaluated, task_dir: Path, tmp_path: Path
 ) -> None:

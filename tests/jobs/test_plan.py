@@ -10,7 +10,7 @@ import ray
 import tiny
 import torch
 import yaml
-from command import cliptune
+from command import cliptune_here
 
 from cliptune import probe
 from cliptune.errors import ConfigError
@@ -277,15 +277,14 @@ def test_ray_is_not_started(file: Path, capsys: Printed) -> None:
 
 
 def test_the_verb_measures_and_prints_json_alone(file: Path) -> None:
-    done = cliptune("plan", file.name, "--seconds", "0.1", "--json", folder=file.parent)
+    done = cliptune_here("plan", str(file), "--seconds", "0.1", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["tokens_per_second"] > 0
     assert not (file.parent / "runs").exists()
 
 
 def test_the_verb_refuses_a_foreign_record_with_one_sentence(file: Path) -> None:
-    words = ("plan", file.name, "--record", file.name)
-    done = cliptune(*words, folder=file.parent)
+    done = cliptune_here("plan", str(file), "--record", str(file))
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"cliptune: --record: {file.name} is not one JSON value;")
+    assert done.stderr.startswith(f"cliptune: --record: {file} is not one JSON value;")
     assert len(done.stderr.splitlines()) == 1

@@ -100,3 +100,15 @@ def test_the_display_ends_before_an_error_is_told(model_dir: Path, tmp_path: Pat
     with pytest.raises(TaskError, match="no folder or file"):
         main(config(model_dir, tmp_path / "nothing", tmp_path / "run"), display)
     assert display.events == ["enter", "exit"]
+
+
+def test_what_only_an_actor_finds_out_is_told_as_if_it_were_found_here(
+    model_dir: Path, task_dir: Path, tmp_path: Path, one_ray: None
+) -> None:
+    tree = tiny.tree(model_dir, task_dir, tmp_path / "run", task={"template": "{text} ."})
+    display = Recorder()
+    with pytest.raises(TaskError, match=r"\{mask\}") as caught:
+        main(validate(ClusterSearch, {**tree, "cluster": {"actors": 1}}), display)
+    assert "\n" not in str(caught.value)
+    assert display.events == ["enter", "Starting", "Loading", "exit"]
+    assert not (tmp_path / "run").exists()

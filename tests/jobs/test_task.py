@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import datasets
 import hub
 import pytest
 import tiny
 import yaml
-from command import cliptune, environment
+from command import cliptune_here, environment
 from datasets import Value
 from rich.console import Console
 
@@ -177,16 +178,23 @@ def test_many_classes_are_cut(structure: Path, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def user(structure: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def user(
+    structure: Path,
+    data: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    eighty_columns: None,
+) -> Path:
     """Where the user stands, with a config."""
     folder = tmp_path_factory.mktemp("user")
+    monkeypatch.chdir(folder)
     tree = tiny.tree(structure, data, task={"k": 2})
     (folder / "tiny.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
     return folder
 
 
 def test_the_command_prints_a_page(user: Path) -> None:
-    done = cliptune("task", "tiny.yaml", "prompt.length=5", folder=user)
+    done = cliptune_here("task", "tiny.yaml", "prompt.length=5")
     assert (done.returncode, done.stderr) == (0, "")
     for part in ("Examples", "Classes", "<5 prompt vectors>", "[MASK]", "at most 64 tokens"):
         assert part in done.stdout
@@ -216,19 +224,20 @@ def test_json_is_one_object_and_ray_is_not_even_imported(user: Path) -> None:
 
 
 def test_a_mistake_is_one_message_on_standard_error(user: Path) -> None:
-    done = cliptune("task", "tiny.yaml", "task.data=nowhere", folder=user)
+    done = cliptune_here("task", "tiny.yaml", "task.data=nowhere")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("cliptune: task.data: nowhere is no folder or file here (")
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_dataset_of_the_hub_is_read_from_the_cache(user: Path, tmp_path: Path) -> None:
+def test_a_dataset_of_the_hub_is_read_from_the_cache(
+    user: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     texts = [{"sentence": f"{word} fun", "label": i % 2} for i, word in enumerate(tiny.WORDS)]
     features = {"sentence": Value("string"), "label": Value("int64")}
     hub.put(tmp_path / "cache", "some/reviews", {"train": texts}, features, "film")
     words = ("task.data=some/reviews", "task.subset=film", "task.columns.text=sentence")
-    done = cliptune(
-        "task", "tiny.yaml", *words, folder=user, HF_DATASETS_CACHE=str(tmp_path / "cache")
-    )
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    done = cliptune_here("task", "tiny.yaml", *words)
     assert (done.returncode, done.stderr) == (0, "")
     assert "from some/reviews/film, split train" in done.stdout

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -22,11 +21,10 @@ from transformers import (
 
 from cliptune.config import Config, merge, validate
 from cliptune.scorer import ModelFacts, Usage
+from cliptune.specimen import whole_words
 from cliptune.subnetwork import SubnetworkSpec
 from cliptune.task import SPLITS, Split, Task, Template
 
-SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]"}
-SPECIAL |= {"sep_token": "[SEP]", "mask_token": "[MASK]"}
 WORDS = (
     "it was bad great good awful the a film story plot of and but not very fun dull sad joy love "
     "hate long short slow quick old new red blue one two three . , ! ? :"
@@ -43,15 +41,7 @@ SHAPE: dict[str, Any] = {
 
 def tokenizer() -> PreTrainedTokenizerFast:
     """Whole words, lower case, BERT's special tokens."""
-    vocabulary = {word: i for i, word in enumerate([*SPECIAL.values(), *WORDS])}
-    core = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    core.normalizer = normalizers.Lowercase()
-    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    core.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        special_tokens=[(t, vocabulary[t]) for t in ("[CLS]", "[SEP]")],
-    )
-    return PreTrainedTokenizerFast(tokenizer_object=core, model_max_length=64, **SPECIAL)
+    return whole_words(WORDS, 64)
 
 
 def save_model(folder: Path, family: str = "bert", seed: int = 0, std: float = 0.2) -> Path:
