@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -34,13 +35,8 @@ class LabelWords(nn.Module):
         )
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """`(..., width)` to `(..., words)`.
-
-        One word after the other, as a small matrix product rounds by where in it a row stands.
-        """
-        wide = _wide(hidden)
-        logits = torch.stack([(wide * word).sum(-1) for word in self.weight], dim=-1)
-        return logits if self.bias is None else logits + self.bias
+        """`(..., width)` to `(..., words)`."""
+        return F.linear(_wide(hidden), self.weight, self.bias)
 
 
 def _wide(values: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ from cliptune.config import Config, ModelConfig, validate
 
 
 def resolved(cuda: bool, **model: Any) -> ModelConfig:
-    return device.resolve(validate(Config, {"model": model}), cuda=cuda).model
+    config = validate(Config, {"model": model, "prompt": {"length": 50}})
+    return device.resolve(config, cuda=cuda).model
 
 
 @pytest.mark.parametrize("cuda", [False, True])

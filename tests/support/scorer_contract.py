@@ -42,8 +42,10 @@ class ScorerContract(ABC):
         assert len(np.unique(rewards)) == rewards.size  # no two critics or candidates are the same
 
     def test_equal_latents_have_equal_rewards_wherever_they_stand(self, scorer: Scorer) -> None:
+        """Up to rounding, which in a product depends on where a row stands."""
         some = latents()
-        assert np.array_equal(scorer.score(some)[::-1], scorer.score(some[::-1].copy()))
+        turned = scorer.score(some[::-1].copy())[::-1]
+        np.testing.assert_allclose(scorer.score(some), turned, rtol=1e-6)
 
     def test_rewards_repeat_bit_for_bit(self, scorer: Scorer) -> None:
         assert np.array_equal(scorer.score(latents()), scorer.score(latents()))
