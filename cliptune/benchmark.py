@@ -132,7 +132,7 @@ def _measure(options: Options, folder: Path) -> Report:
         (options.population, scorer.config.prompt.dimension)
     )
     work = Work(scorer, latents, ensemble(scorer.config.ensemble, 0), options.clock)
-    one = Unit(FULL_NETWORK, "train", (0, 1), (0, 1), reduce=True)
+    one = Unit(FULL_NETWORK, "train", (0, 1), (0, 1), 1, reduce=True)
     scorer.run([one], latents)  # what libraries take at their first use is not the scorer's
     with watched(work.device) as peak:  # before anything larger has left memory behind
         rewards = scorer.score(latents)

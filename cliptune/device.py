@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound="Config")
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "ALLOC_FAILED")
 MICRO_BATCH_TOKENS = {"cpu": 2_048, "cuda": 20_480}  # cpu: what its cache holds; cuda: occupancy
 TEXT_TOKENS = 30  # of an example, about
 
@@ -42,6 +43,15 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
         mallopt(M_MMAP_THRESHOLD, 2**30)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether torch says so: it has an error of its own for GPUs only."""
+    import torch
+
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def cpu_multiplies_bfloat16() -> bool:

@@ -37,3 +37,7 @@ class StrategyError(CliptuneError):
 
 class ScorerError(CliptuneError):
     """Scoring failed: a reward that is not a number, an actor that cannot be replaced, ..."""
+
+
+class OutOfMemoryError(ScorerError):
+    """A micro-batch did not fit into the device's memory; a smaller one may."""

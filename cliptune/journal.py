@@ -23,6 +23,7 @@ SCHEMA_VERSION = 2
 VERSION = b"cliptune.schema_version"
 PREVIOUS = b"cliptune.previous"
 OWN = b"cliptune.own"
+MICRO_BATCH = b"cliptune.micro_batch"
 OWN_PREFIX = b"sha256:"
 OWN_PATTERN = re.compile(rb"sha256:([0-9a-f]{64})")
 BLANK = b"0" * 64
@@ -71,6 +72,7 @@ class Generation:
     step_size: float  # that the latents were drawn with
     best: int  # the candidate that was validated
     validation: Validation
+    micro_batch: int | None = None  # where memory ran out: rows from here on; else the config's
 
 
 def best_of(generations: Sequence[Generation]) -> Generation:
@@ -95,7 +97,10 @@ class Journal:
                 f"A journal is only appended to: generation {self._next} comes next, "
                 f"found {generation.number} for {self._at(name)}."
             )
-        content = sealed(_to_table(generation), {PREVIOUS: self._previous.encode()})
+        metadata = {PREVIOUS: self._previous.encode()}
+        if generation.micro_batch is not None:
+            metadata[MICRO_BATCH] = str(generation.micro_batch).encode()
+        content = sealed(_to_table(generation), metadata)
         self._folder.write(name, content)
         self._previous = unsealed(content) or ""
         self._next += 1
@@ -198,7 +203,7 @@ def _to_table(generation: Generation) -> pa.Table:
 
 
 def _from_table(table: pa.Table) -> Generation:
-    columns = table.to_pydict()
+    columns, micro_batch = table.to_pydict(), table.schema.metadata.get(MICRO_BATCH)
     best = next(i for i, value in enumerate(columns["validation"]) if value is not None)
     return Generation(
         number=columns["generation"][0],
@@ -213,6 +218,7 @@ def _from_table(table: pa.Table) -> Generation:
             macro_f1=columns["validation_f1"][best],
             score=columns["validation_score"][best],
         ),
+        micro_batch=None if micro_batch is None else int(micro_batch),
     )
 
 

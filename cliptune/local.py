@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cliptune.device import keep_freed_memory, resolve
+from cliptune.device import is_out_of_memory, keep_freed_memory, resolve
+from cliptune.errors import OutOfMemoryError
 from cliptune.hashing import digest
 from cliptune.models import load_model
 from cliptune.models.load import config_digest, weights_digest
@@ -49,9 +50,18 @@ class LocalScorer(UnitScorer):
     def run(self, units: Sequence[Unit], latents: Latents | None) -> list[NDArray[Any]]:
         """Compute units one by one, in their order."""
         started = time.perf_counter()
-        results = [self._compute(unit, latents) for unit in units]
-        self.usage.device_seconds += time.perf_counter() - started
-        return results
+        try:
+            return [self._compute(unit, latents) for unit in units]
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        finally:
+            self.usage.device_seconds += time.perf_counter() - started
+        torch.cuda.empty_cache()  # here nothing of the error is left, which held on to its arrays
+        raise OutOfMemoryError(
+            f"A micro-batch of {units[0].micro_batch} rows does not fit into the memory of "
+            f"{self.config.model.device}. A shorter prompt or text, or a smaller model, takes less."
+        )
 
     def prompt(self, latent: Latent) -> PromptArray:
         prompt = self._soft_prompt(latent[None])[0]
@@ -94,7 +104,7 @@ class LocalScorer(UnitScorer):
         candidates = unit.candidates[1] - unit.candidates[0]
         first, last = unit.examples
         scores = np.empty((candidates, last - first, self.task.classes), np.float32)
-        for rows in micro_batches(unit, encoded.lengths, int(self.config.model.micro_batch)):
+        for rows in micro_batches(unit, encoded.lengths):
             batch = self.model.batch(encoded, rows)
             result = self.model.class_scores(prompts, batch)
             scores[:, [row - first for row in rows]] = result.cpu().numpy()

@@ -89,6 +89,9 @@ def advance(scorer: Scorer, run: RunDirectory, observer: Observer) -> Result:
     past = run.begin(config, task, scorer.facts())
     strategy = make_strategy(config)
     _relive(past, strategy, run, observer)
+    if past and past[-1].micro_batch is not None:
+        scorer.micro_batch = past[-1].micro_batch
+    rows = scorer.micro_batch
     best = best_of(past) if past else None
     clock = _Clock([one for one in run.telemetry() if one.generation < len(past)])
     manual = validate(scorer, None)
@@ -98,6 +101,11 @@ def advance(scorer: Scorer, run: RunDirectory, observer: Observer) -> Result:
     ):
         watch = _Stopwatch(scorer)
         generation = _advance(number, strategy, scorer)
+        if scorer.micro_batch < rows:
+            rows = scorer.micro_batch
+            observer.warning(
+                f"Memory ran out: micro-batches have {rows} rows from generation {number + 1} on."
+            )
         run.journal.append(generation)
         telemetry = watch.telemetry(number)
         run.record(telemetry)
@@ -152,16 +160,20 @@ def _relive(
 
 
 def _advance(number: int, strategy: Strategy, scorer: Scorer) -> Generation:
-    """One generation, told whole."""
+    """One generation, told whole, and computed with micro-batches of one size."""
     ensemble = scorer.config.ensemble
-    step_size = strategy.step_size
+    step_size, planned = strategy.step_size, int(scorer.config.model.micro_batch)
     latents = strategy.ask()
-    rewards = scorer.score(latents, number)  # (population, subnetworks)
-    fitness = MIXERS[ensemble.mixer](rewards, ensemble.weights)  # (population,)
+    rows: int | None = None
+    while rows != scorer.micro_batch:
+        rewards = scorer.score(latents, number)  # (population, subnetworks)
+        rows = scorer.micro_batch
+        fitness = MIXERS[ensemble.mixer](rewards, ensemble.weights)  # (population,)
+        best = int(fitness.argmax())
+        validation = validate(scorer, latents[best])
     strategy.tell(latents, fitness)
-    best = int(fitness.argmax())
-    validation = validate(scorer, latents[best])
-    return Generation(number, latents, rewards, fitness, step_size, best, validation)
+    smaller = rows if rows != planned else None
+    return Generation(number, latents, rewards, fitness, step_size, best, validation, smaller)
 
 
 def _finish(

@@ -159,7 +159,7 @@ class CountingScorer(UnitScorer):
         lengths = self._lengths[unit.split]
         prompt = self.config.prompt.length if prompted else 0
         batches = []
-        for rows in micro_batches(unit, lengths, int(self.config.model.micro_batch)):
+        for rows in micro_batches(unit, lengths):
             each = [lengths[row] for row in rows]
             batches.append(
                 MicroBatch(

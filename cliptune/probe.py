@@ -127,7 +127,7 @@ def _thin(scorer: LocalScorer) -> None:
     """Turn the model into a generation's first subnetwork, by scoring one example with it."""
     (subnetwork, *_) = ensemble(scorer.config.ensemble, 0)
     latents = np.zeros((1, scorer.config.prompt.dimension))
-    scorer.run([Unit(subnetwork, "train", (0, 1), (0, 1), reduce=True)], latents)
+    scorer.run([Unit(subnetwork, "train", (0, 1), (0, 1), 1, reduce=True)], latents)
 
 
 def _forward(scorer: LocalScorer, batch: MicroBatch) -> None:

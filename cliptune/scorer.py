@@ -8,21 +8,23 @@ number of actors.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cliptune.errors import ModelError
+from cliptune.errors import ModelError, OutOfMemoryError
 from cliptune.subnetwork import SubnetworkSpec, ensemble
 from cliptune.task import Task
 from cliptune.types import ClassScores, Latent, Latents, PromptArray, Rewards
 
 if TYPE_CHECKING:
     from cliptune.config import Config
+
+T = TypeVar("T")
 
 EVALUATION_CHUNK = 256  # examples of a unit that returns class scores
 CANDIDATES = 10  # of a unit at most: many share examples of one length, and several units a network
@@ -60,6 +62,7 @@ class Unit:
     split: str
     candidates: tuple[int, int]
     examples: tuple[int, int]
+    micro_batch: int  # rows of a forward pass at most
     reduce: bool  # to one reward a candidate, where it is computed
 
     @property
@@ -86,6 +89,8 @@ class Scorer(Protocol):
     def workers(self) -> int:
         """How many score at the same time."""
 
+    micro_batch: int  # rows of a forward pass; fewer than the config's after memory ran out
+
     def score(self, latents: Latents, generation: int = 0) -> Rewards:
         """`(population, d)` latents to `(population, subnetworks)` rewards on the training set."""
 
@@ -108,18 +113,43 @@ class UnitScorer(ABC):
         self.config = config
         self.task = task
         self.usage = Usage()
+        self.micro_batch = int(config.model.micro_batch)
 
     @abstractmethod
     def run(self, units: Sequence[Unit], latents: Latents | None) -> list[NDArray[Any]]:
-        """Compute the units, in any order and anywhere; results in the order of the units."""
+        """Compute the units, in any order and anywhere; results in the order of the units.
+
+        Raises OutOfMemoryError where a micro-batch does not fit.
+        """
 
     def score(self, latents: Latents, generation: int = 0) -> Rewards:
-        """Rewards `(population, subnetworks)`, float64, all finite."""
+        """Rewards `(population, subnetworks)`, float64, all finite.
+
+        Where memory runs out, all of them are computed again, with smaller micro-batches.
+        """
+        return self._fitting(lambda: self._score(latents, generation))
+
+    def class_scores(
+        self, latents: Latents | None, split: str, subnetworks: Sequence[SubnetworkSpec]
+    ) -> ClassScores:
+        """Class scores `(population, subnetworks, examples, classes)`, float32."""
+        return self._fitting(lambda: self._scores_of_classes(latents, split, subnetworks))
+
+    def _fitting(self, work: Callable[[], T]) -> T:
+        while True:
+            try:
+                return work()
+            except OutOfMemoryError:
+                if self.micro_batch == 1:
+                    raise
+            self.micro_batch //= 2
+
+    def _score(self, latents: Latents, generation: int) -> Rewards:
         subnetworks = ensemble(self.config.ensemble, generation)
-        spans = candidate_spans(len(latents), int(self.config.model.micro_batch))
+        spans = candidate_spans(len(latents), self.micro_batch)
         everything = (0, len(self.task["train"]))
         units = [
-            Unit(subnetwork, "train", span, everything, reduce=True)
+            Unit(subnetwork, "train", span, everything, self.micro_batch, reduce=True)
             for subnetwork in subnetworks
             for span in spans
         ]
@@ -134,12 +164,11 @@ class UnitScorer(ABC):
             )
         return rewards
 
-    def class_scores(
+    def _scores_of_classes(
         self, latents: Latents | None, split: str, subnetworks: Sequence[SubnetworkSpec]
     ) -> ClassScores:
-        """Class scores `(population, subnetworks, examples, classes)`, float32."""
         population, examples = 1 if latents is None else len(latents), len(self.task[split])
-        spans = candidate_spans(population, int(self.config.model.micro_batch))
+        spans = candidate_spans(population, self.micro_batch)
         chunks = [
             (start, min(start + EVALUATION_CHUNK, examples))
             for start in range(0, examples, EVALUATION_CHUNK)
@@ -148,7 +177,8 @@ class UnitScorer(ABC):
             (n, span, chunk) for n in range(len(subnetworks)) for span in spans for chunk in chunks
         ]
         units = [
-            Unit(subnetworks[n], split, span, chunk, reduce=False) for n, span, chunk in places
+            Unit(subnetworks[n], split, span, chunk, self.micro_batch, reduce=False)
+            for n, span, chunk in places
         ]
         scores = np.empty((population, len(subnetworks), examples, self.task.classes), np.float32)
         for (n, span, chunk), result in zip(places, self._run(units, latents), strict=True):
@@ -168,7 +198,7 @@ def candidate_spans(population: int, micro_batch: int) -> list[tuple[int, int]]:
     return list(pairwise(cuts))
 
 
-def micro_batches(unit: Unit, lengths: Sequence[int], micro_batch: int) -> Iterator[list[int]]:
+def micro_batches(unit: Unit, lengths: Sequence[int]) -> Iterator[list[int]]:
     """A unit's examples, a forward pass after the other: those of one length together.
 
     A micro-batch without padding needs no mask, and nothing is computed in vain; only one that
@@ -176,8 +206,8 @@ def micro_batches(unit: Unit, lengths: Sequence[int], micro_batch: int) -> Itera
     """
     order = sorted(range(*unit.examples), key=lambda row: lengths[row])
     candidates = unit.candidates[1] - unit.candidates[0]
-    most = max(1, micro_batch // candidates)
-    enough = -(-micro_batch // (FILL * candidates))
+    most = max(1, unit.micro_batch // candidates)
+    enough = -(-unit.micro_batch // (FILL * candidates))
     batch: list[int] = []
     for row in order:
         another = batch and lengths[row] != lengths[batch[0]]

@@ -49,8 +49,8 @@ def test_spans_of_the_defaults() -> None:
 
 
 def batches(lengths: Sequence[int], candidates: int, micro_batch: int) -> list[list[int]]:
-    unit = Unit(FULL_NETWORK, "train", (0, candidates), (0, len(lengths)), reduce=True)
-    return list(micro_batches(unit, lengths, micro_batch))
+    unit = Unit(FULL_NETWORK, "train", (0, candidates), (0, len(lengths)), micro_batch, reduce=True)
+    return list(micro_batches(unit, lengths))
 
 
 def test_a_micro_batch_holds_examples_of_one_length_where_that_fills_it() -> None:

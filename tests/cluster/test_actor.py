@@ -58,7 +58,7 @@ def test_rewards_equal_a_local_scorers(
     config: Config, actor: ScoringActor, local: LocalScorer
 ) -> None:
     units = [
-        Unit(network, "train", span, (0, 6), reduce=True)
+        Unit(network, "train", span, (0, 6), 8, reduce=True)
         for network in ensemble(config.ensemble, 0)
         for span in ((0, 2), (2, 6))
     ]
@@ -69,7 +69,9 @@ def test_rewards_equal_a_local_scorers(
 
 
 def test_class_scores_equal_a_local_scorers(actor: ScoringActor, local: LocalScorer) -> None:
-    units = [Unit(FULL_NETWORK, split, (0, 1), (0, 6), reduce=False) for split in ("test", "train")]
+    units = [
+        Unit(FULL_NETWORK, split, (0, 1), (0, 6), 8, reduce=False) for split in ("test", "train")
+    ]
     for given in (None, latents(1)):
         results, _ = actor.run(units, given)
         for result, expected in zip(results, local.run(units, given), strict=True):
@@ -79,7 +81,7 @@ def test_class_scores_equal_a_local_scorers(actor: ScoringActor, local: LocalSco
 
 def test_results_stand_in_the_order_of_the_units(config: Config, actor: ScoringActor) -> None:
     units = [
-        Unit(network, "train", (i, i + 1), (0, 6), reduce=True)
+        Unit(network, "train", (i, i + 1), (0, 6), 8, reduce=True)
         for network in ensemble(config.ensemble, 0)
         for i in range(3)
     ]
@@ -90,7 +92,7 @@ def test_results_stand_in_the_order_of_the_units(config: Config, actor: ScoringA
 
 
 def test_seconds_are_those_of_this_call_alone(config: Config, actor: ScoringActor) -> None:
-    unit = Unit(FULL_NETWORK, "train", (0, 1), (0, 6), reduce=True)
+    unit = Unit(FULL_NETWORK, "train", (0, 1), (0, 6), 8, reduce=True)
     calls = [actor.run([unit], latents())[1] for _ in range(3)]
     assert sum(calls) == pytest.approx(actor._scorer.usage.device_seconds)
 

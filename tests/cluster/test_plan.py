@@ -62,14 +62,14 @@ def test_auto_is_what_a_search_on_this_machine_would_choose(machine: Node) -> No
 
 
 def test_two_actors_on_cpus_and_one_a_gpu() -> None:
-    assert chosen(placed(config(), FOUR)[0]) == (2, 0, "cpu", 64)
-    assert chosen(placed(config(), GPUS)[0]) == (2, 1, "cuda", 256)
-    assert chosen(placed(config(), Node(8, 3))[0]) == (3, 1, "cuda", 256)
+    assert chosen(placed(config(), FOUR)[0]) == (2, 0, "cpu", 62)
+    assert chosen(placed(config(), GPUS)[0]) == (2, 1, "cuda", 620)
+    assert chosen(placed(config(), Node(8, 3))[0]) == (3, 1, "cuda", 620)
 
 
 def test_a_given_number_need_not_fit_this_machine() -> None:
     found, why = placed(config(cluster={"actors": 64}), TWO)
-    assert chosen(found) == (64, 0, "cpu", 64)
+    assert chosen(found) == (64, 0, "cpu", 62)
     assert why == "as given, this machine holds 2"
     assert placed(config(cluster={"actors": 2}), TWO)[1] == "as given"
 
@@ -92,7 +92,7 @@ def test_gpus_elsewhere_can_be_planned_for_with_a_number_of_actors(
     with pytest.raises(ConfigError, match=r"this machine has none\. .* cluster\.actors=4"):
         placed(config(**sections), FOUR)
     given = merge(sections, {"cluster": {"actors": 4}})
-    assert chosen(placed(config(**given), FOUR)[0]) == (4, gpus, "cuda", 256)
+    assert chosen(placed(config(**given), FOUR)[0]) == (4, gpus, "cuda", 620)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_gpus_that_are_not_wanted_are_not_planned_with(
     sections: dict[str, Any], actors: object, count: int
 ) -> None:
     wanted = merge(sections, {"cluster": {"actors": actors}})
-    assert chosen(placed(config(**wanted), GPUS)[0]) == (count, 0, "cpu", 64)
+    assert chosen(placed(config(**wanted), GPUS)[0]) == (count, 0, "cpu", 62)
 
 
 def test_this_machine_has_a_processor() -> None:

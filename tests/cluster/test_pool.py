@@ -171,6 +171,18 @@ def test_actor_killed_amid_a_unit_is_replaced_and_the_rewards_are_the_same(
     assert np.array_equal(rewards, LocalScorer(config, load_task(config.task)).score(latents()))
 
 
+def test_memory_that_runs_out_in_an_actor_makes_all_micro_batches_smaller(
+    model_dir: Path, task_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny.config(model_dir, task_dir, model={"micro_batch": 8})
+    monkeypatch.setattr("cluster.pool.ScoringActor", failing_actors.HoldsTwoRows)
+    with make_pool(config, 2) as pool:
+        rewards = pool.score(latents())
+        assert pool.micro_batch == 2
+    narrow = tiny.config(model_dir, task_dir, model={"micro_batch": 2})
+    assert np.array_equal(rewards, LocalScorer(narrow, load_task(narrow.task)).score(latents()))
+
+
 def test_a_prompt_is_told_by_the_replacement_of_a_killed_actor(
     pool: ActorPool, reference: Reference
 ) -> None:

@@ -50,7 +50,7 @@ def test_nothing_that_decides_bits_is_left_on_auto(machines: list[Node]) -> None
 
 def test_cpus_alone_get_two_actors_and_small_batches() -> None:
     assert chosen([EIGHT_CPUS]) == (2, 0, "cpu")
-    assert fit_on([EIGHT_CPUS], {}).model.micro_batch == 64
+    assert fit_on([EIGHT_CPUS], {}).model.micro_batch == 60
 
 
 def test_a_single_cpu_gets_one_actor() -> None:
@@ -60,7 +60,7 @@ def test_a_single_cpu_gets_one_actor() -> None:
 def test_every_gpu_gets_an_actor_and_large_batches() -> None:
     assert chosen([TWO_GPUS, EIGHT_CPUS, TWO_GPUS]) == (4, 1, "cuda")
     model = fit_on([TWO_GPUS], {}).model
-    assert (model.micro_batch, model.dtype) == (256, "bfloat16")
+    assert (model.micro_batch, model.dtype) == (602, "bfloat16")
 
 
 def test_a_gpu_can_be_shared() -> None:

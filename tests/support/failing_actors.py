@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
 from numpy.typing import NDArray
 
 from cliptune.config import Config
@@ -50,6 +51,22 @@ class DiesAmidAUnit(ScoringActor):
             return class_scores(*arguments)
 
         vars(self._scorer.model)["class_scores"] = deadly
+        return pid
+
+
+class HoldsTwoRows(ScoringActor):
+    """Its memory holds micro-batches of two rows."""
+
+    def load(self, config: Config, task: Task) -> int:
+        pid = super().load(config, task)
+        class_scores = self._scorer.model.class_scores
+
+        def limited(prompts: Any, batch: Any) -> Any:
+            if len(batch.ids) * (1 if prompts is None else len(prompts)) > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            return class_scores(prompts, batch)
+
+        vars(self._scorer.model)["class_scores"] = limited
         return pid
 
 

@@ -135,6 +135,7 @@ class PlainScorer:
         self.config = config
         self.task = task()
         self.usage = Usage()
+        self.micro_batch = int(config.model.micro_batch)
         self._d = config.prompt.dimension
         self.targets = np.random.default_rng(1).normal(2, 0.3, (config.ensemble.size, self._d))
 
