@@ -1,0 +1,126 @@
+"""Where memory runs out, a search goes on with smaller micro-batches, and writes that down."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import tiny
+import torch
+from runs import Listener, journal_bytes, run
+
+from cliptune.config import Config
+from cliptune.errors import OutOfMemoryError
+from cliptune.journal import MICRO_BATCH
+from cliptune.local import LocalScorer
+from cliptune.task import load_task
+
+GPU = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+CPU = RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
+
+
+class Small(LocalScorer):
+    """Of a device that holds some rows only, once some passes were made."""
+
+    def __init__(self, config: Config, room: int, after: int = 0, error: Exception = GPU) -> None:
+        super().__init__(config, load_task(config.task))
+        compute = self.model.class_scores
+        self.rows: list[int] = []
+
+        def limited(prompts: Any, batch: Any) -> Any:
+            rows = len(batch.ids) * (1 if prompts is None else len(prompts))
+            self.rows.append(rows)
+            if rows > room and len(self.rows) > after:
+                raise error
+            return compute(prompts, batch)
+
+        vars(self.model)["class_scores"] = limited
+
+
+@pytest.fixture
+def config(model_dir: Path, task_dir: Path, tmp_path: Path) -> Config:
+    search = {"population": 6, "budget": 24}
+    return tiny.config(
+        model_dir, task_dir, model={"micro_batch": 8}, search=search, run_dir=str(tmp_path / "run")
+    )
+
+
+def latents(config: Config) -> Any:
+    return np.random.default_rng(0).standard_normal((6, config.prompt.dimension))
+
+
+@pytest.mark.parametrize("error", [GPU, CPU])
+def test_all_rewards_are_of_the_micro_batch_that_fits(config: Config, error: Exception) -> None:
+    scorer = Small(config, room=2, after=3, error=error)
+    found = scorer.score(latents(config))
+    assert scorer.micro_batch == 2
+    fits = config.model_copy(update={"model": config.model.model_copy(update={"micro_batch": 2})})
+    assert np.array_equal(found, LocalScorer(fits, scorer.task).score(latents(config)))
+
+
+def test_a_single_row_that_does_not_fit_is_one_sentence(config: Config) -> None:
+    scorer = Small(config, room=0)
+    with pytest.raises(OutOfMemoryError, match="of 1 rows does not fit into the memory of cpu"):
+        scorer.score(latents(config))
+
+
+def test_other_errors_are_not_taken_for_it(config: Config) -> None:
+    scorer = Small(config, room=2, error=RuntimeError("shapes do not match"))
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        scorer.score(latents(config))
+    assert scorer.micro_batch == 8
+
+
+def micro_batches(config: Config) -> list[int | None]:
+    """Of each generation, as journalled."""
+    found = []
+    for content in journal_bytes(str(config.run_dir)).values():
+        metadata = pa.ipc.open_file(content).schema.metadata
+        found.append(int(metadata[MICRO_BATCH]) if MICRO_BATCH in metadata else None)
+    return found
+
+
+def test_the_smaller_micro_batch_is_journalled_and_used_from_there_on(config: Config) -> None:
+    listener = Listener()
+    run(Small(config, room=4, after=60), listener)
+    found = micro_batches(config)
+    changed = found.index(4)
+    assert 0 < changed < 3
+    assert found == [None] * changed + [4] * (4 - changed)
+    assert listener.warnings == [
+        f"Memory ran out: micro-batches have 4 rows from generation {changed + 1} on."
+    ]
+
+
+def test_a_resumed_search_begins_with_the_micro_batch_of_its_journal(config: Config) -> None:
+    folder = Path(str(config.run_dir))
+    run(Small(config, room=4))
+    whole = journal_bytes(folder)
+    for name in list(whole)[2:]:
+        (folder / "journal" / name).unlink()
+    scorer = Small(config, room=4)
+    run(scorer, resume=True)
+    assert journal_bytes(folder) == whole
+    assert micro_batches(config) == [4] * 4
+    assert max(scorer.rows) <= 4
+
+
+def test_memory_that_runs_out_in_a_validation_has_the_generation_scored_again(
+    config: Config,
+) -> None:
+    scorer = Small(config, room=8)
+    narrow, class_scores = Small(config, room=4), scorer.class_scores
+
+    def validating(*arguments: Any) -> Any:
+        if scorer.micro_batch == 8 and arguments[0] is not None:
+            scorer.micro_batch = 4
+        return class_scores(*arguments)
+
+    vars(scorer)["class_scores"] = validating
+    run(scorer)
+    found = journal_bytes(str(config.run_dir))
+    other = config.model_copy(update={"run_dir": f"{config.run_dir}-narrow"})
+    narrow.config = other
+    run(narrow)
+    assert found == journal_bytes(str(other.run_dir))
