@@ -223,7 +223,8 @@ def test_a_ray_of_our_own_has_a_private_token_and_ends_with_its_use(home: Path) 
 def address() -> Iterator[str]:
     """A running cluster of two machines, the second with a GPU that is none."""
     small: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
-    cluster: Any = Cluster(initialize_head=True, head_node_args=small)
+    head = {**small, "include_dashboard": False}
+    cluster: Any = Cluster(initialize_head=True, head_node_args=head)
     cluster.add_node(num_gpus=1, **small)
     yield cluster.address
     ray.shutdown()
