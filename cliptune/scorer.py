@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 EVALUATION_CHUNK = 256  # examples of a unit that returns class scores
-CANDIDATES = 10  # of a unit at most: many share examples of one length, and several units a network
-FILL = 4  # a micro-batch is padded rather than left below this part of its size
+CANDIDATES = 5  # of a unit: few, so that there are several units an actor
+ROWS_PER_CANDIDATE = 16  # more candidates fit a large micro-batch; many share examples of a length
+FILL = 2  # a micro-batch is padded rather than left below this part of its size
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,7 @@ class UnitScorer(ABC):
 
 def candidate_spans(population: int, micro_batch: int) -> list[tuple[int, int]]:
     """Cut a population into even spans, one a unit; depends on the config alone."""
-    most = min(CANDIDATES, micro_batch)
+    most = min(micro_batch, max(CANDIDATES, micro_batch // ROWS_PER_CANDIDATE))
     cuts = np.linspace(0, population, -(-population // most) + 1).round().astype(int).tolist()
     return list(pairwise(cuts))
 

@@ -83,7 +83,7 @@ def micro_batches(config: Config) -> list[int | None]:
 
 def test_the_smaller_micro_batch_is_journalled_and_used_from_there_on(config: Config) -> None:
     listener = Listener()
-    run(Small(config, room=4, after=60), listener)
+    run(Small(config, room=4, after=40), listener)
     found = micro_batches(config)
     changed = found.index(4)
     assert 0 < changed < 3

@@ -141,7 +141,7 @@ def by_hand(**sections: Any) -> Plan:
 
 def test_padding_is_up_to_the_longest_of_its_micro_batch() -> None:
     """Three candidates: 4 4, 5 6, 9 9, two rows each at least; one candidate: 4 4 5 6, 9 9."""
-    found = by_hand(model={"micro_batch": 16}, search={"population": 3})
+    found = by_hand(model={"micro_batch": 8}, search={"population": 3})
     unit = UnitCost(forward_passes=18, tokens=3 * (37 + 6 * 3), padding=3 * 1)
     assert found.generation.calls == ((unit,) * 3,)  # all candidates, on three subnetworks
     assert found.validation.calls == ((UnitCost(6, 24 + 6 * 3, 0),),)
@@ -155,7 +155,7 @@ def test_padding_is_up_to_the_longest_of_its_micro_batch() -> None:
 
 def test_calls_wait_for_each_other_and_units_do_not() -> None:
     found = by_hand(model={"micro_batch": 32}, search={"population": 12})
-    assert [len(call) for call in found.generation.calls] == [3 * 2]
+    assert [len(call) for call in found.generation.calls] == [3 * 3]
     assert [len(call) for call in found.validation.calls] == [1]
     assert [len(call) for call in found.evaluation.calls] == [1, 4] * 3  # splits, without and with
 

@@ -13,6 +13,7 @@ from cliptune.errors import ModelError
 from cliptune.scorer import (
     CANDIDATES,
     EVALUATION_CHUNK,
+    ROWS_PER_CANDIDATE,
     Unit,
     UnitScorer,
     candidate_spans,
@@ -37,14 +38,15 @@ def test_spans_hold_every_candidate_once_and_in_order(population: int, micro_bat
 @pytest.mark.parametrize(("population", "micro_batch"), POPULATIONS_AND_MICRO_BATCHES)
 def test_spans_are_even_as_few_as_can_be_and_fit(population: int, micro_batch: int) -> None:
     sizes = [last - first for first, last in candidate_spans(population, micro_batch)]
-    most = min(CANDIDATES, micro_batch)
+    most = min(micro_batch, max(CANDIDATES, micro_batch // ROWS_PER_CANDIDATE))
     assert max(sizes) - min(sizes) <= 1
     assert 1 <= min(sizes) <= max(sizes) <= most
     assert len(sizes) == -(-population // most)
 
 
 def test_spans_of_the_defaults() -> None:
-    assert candidate_spans(20, 64) == candidate_spans(20, 256) == [(0, 10), (10, 20)]
+    assert candidate_spans(20, 25) == [(0, 5), (5, 10), (10, 15), (15, 20)]
+    assert candidate_spans(20, 256) == [(0, 10), (10, 20)]
     assert candidate_spans(20, 4) == [(0, 4), (4, 8), (8, 12), (12, 16), (16, 20)]
 
 
@@ -61,7 +63,7 @@ def test_a_micro_batch_holds_examples_of_one_length_where_that_fills_it() -> Non
 
 def test_a_micro_batch_is_padded_rather_than_left_small() -> None:
     lengths = [7, 5, 7, 9, 5, 5]
-    assert batches(lengths, candidates=1, micro_batch=16) == [[1, 4, 5, 0], [2, 3]]
+    assert batches(lengths, candidates=1, micro_batch=8) == [[1, 4, 5, 0], [2, 3]]
     assert batches(lengths, candidates=1, micro_batch=4) == [[1, 4, 5], [0, 2], [3]]
 
 
@@ -147,7 +149,7 @@ def test_class_scores_come_to_stand_at_their_place() -> None:
 def test_evaluation_units_hold_a_chunk_of_examples_at_most() -> None:
     scorer = Recorder(examples=2 * EVALUATION_CHUNK + 9)
     scorer.class_scores(np.zeros((20, 5)), "validation", [FULL_NETWORK])
-    chunks = [u.examples for u in scorer.units if u.candidates == (7, 13)]
+    chunks = [u.examples for u in scorer.units if u.candidates == (5, 10)]
     size = EVALUATION_CHUNK
     assert chunks == [(0, size), (size, 2 * size), (2 * size, 2 * size + 9)]
     assert {(u.split, u.reduce) for u in scorer.units} == {("validation", False)}
