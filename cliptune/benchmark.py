@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -24,10 +23,9 @@ from transformers import AutoModelForMaskedLM
 from transformers.utils import logging
 
 from cliptune import specimen
+from cliptune.ablation import change_table, clip_table
 from cliptune.comparison import (
     CEILING,
-    CLIP_COLUMNS,
-    CONTENDER_COLUMNS,
     CONTENDERS,
     INFERENCE,
     NAIVE,
@@ -35,15 +33,14 @@ from cliptune.comparison import (
     SCORER,
     Report,
     alternate,
-    clip_rows,
     flops,
     lines,
     machine,
     plain_table,
     ratios,
-    rows,
     spearman,
     summary,
+    tables,
 )
 from cliptune.contenders import Ceiling, Contender, Inference, Naive, Scorer, Work
 from cliptune.errors import CliptuneError, ConfigError
@@ -66,7 +63,6 @@ CHOICES = {
     "naive_head": ("mask", "all"),
     "clock": ("wall", "cpu"),
 }
-CLIP_RATIOS = (0.0, 0.1, 0.3, 0.5)
 SLICE = 4  # candidates of a naive contender's round on a CPU; a GPU takes all
 
 
@@ -91,6 +87,7 @@ class Options:
     clock: str = "wall"
     contenders: tuple[str, ...] = CONTENDERS
     clip_table: bool = False
+    changes: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -154,7 +151,9 @@ def _measure(options: Options, folder: Path) -> Report:
     report["spearman"] = spearman([rewards[i, 0] for i in known], list(known.values()))
     report["spearman_candidates"] = len(known)
     if options.clip_table:
-        report["clip_table"] = clip_table(work, options)
+        report["clip_table"] = clip_table(work, options.rounds)
+    if options.changes:
+        report["changes"] = change_table(work, options.rounds)
     return report
 
 
@@ -227,27 +226,6 @@ def _contenders(options: Options, work: Work, model: str) -> dict[str, Contender
     return chosen
 
 
-def clip_table(work: Work, options: Options) -> list[dict[str, Any]]:
-    """Seconds of the population through one subnetwork, by clip ratio and sites."""
-    scorer = work.scorer
-    before = scorer.config
-    cells = [(sites, ratio) for sites in (("ffn-hidden",), DEFAULT_SITES) for ratio in CLIP_RATIOS]
-    times: dict[Any, list[float]] = {cell: [] for cell in cells}
-    for number in range(options.rounds + 1):
-        for sites, ratio in cells:
-            update = {"sites": sites, "clip_ratio": ratio, "subnetworks": 1, "size": 1}
-            network = before.ensemble.model_copy(update=update)
-            scorer.config = before.model_copy(update={"ensemble": network})
-            took = Scorer(work).round()
-            if number > 0:
-                times[sites, ratio].append(took)
-    scorer.config = before
-    return [
-        {"sites": list(sites), "clip_ratio": ratio, "seconds": statistics.median(took)}
-        for (sites, ratio), took in times.items()
-    ]
-
-
 def parser() -> argparse.ArgumentParser:
     """The options, by the names of Options."""
     shown = argparse.ArgumentParser(
@@ -283,6 +261,7 @@ def parser() -> argparse.ArgumentParser:
     option("clock", "wall, or cpu: leaves out the time in which others have the processor")
     option("contenders", "who takes part", type=names)
     option("clip_table", "also time clip ratios and sites", action="store_true")
+    option("changes", "also time it without each of its changes", action="store_true")
     option("seed", "of all that is random", type=int)
     shown.add_argument("--json", type=Path, metavar="FILE", help="write the report there")
     return shown
@@ -324,9 +303,8 @@ def main(words: Sequence[str] | None = None) -> None:
     except CliptuneError as error:
         print(f"cliptune.benchmark: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    print(plain_table(CONTENDER_COLUMNS, rows(report)))
-    if table := clip_rows(report):
-        print(plain_table(CLIP_COLUMNS, table))
+    for columns, body in tables(report):
+        print(plain_table(columns, body))
     print("\n".join(lines(report)))
 
 

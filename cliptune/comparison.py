@@ -33,8 +33,10 @@ ENGINE_SHARE = "engine_share"  # measured by jobs, with Ray
 RATIOS = ("naive_ratio", "inference_ratio", "ceiling_fraction", "peak_memory_ratio", SPEARMAN)
 CONTENDER_COLUMNS = ("contender", "prompts/s", "tokens/s", "")
 CLIP_COLUMNS = ("sites", "clip ratio", "seconds")
+CHANGE_COLUMNS = ("without", "seconds")
 
 Report = dict[str, Any]
+Row = tuple[str, ...]
 
 
 def alternate(contenders: dict[str, Contender], rounds: int) -> dict[str, list[float]]:
@@ -134,7 +136,17 @@ def _processor() -> str:
     return f"{name} with AMX" if cpu_multiplies_bfloat16() else name
 
 
-def rows(report: Report) -> list[tuple[str, ...]]:
+def tables(report: Report) -> list[tuple[Row, list[Row]]]:
+    """Columns and rows of each table that was measured."""
+    found = [
+        (CONTENDER_COLUMNS, _contender_rows(report)),
+        (CLIP_COLUMNS, _clip_rows(report)),
+        (CHANGE_COLUMNS, _change_rows(report)),
+    ]
+    return [(columns, body) for columns, body in found if body]
+
+
+def _contender_rows(report: Report) -> list[Row]:
     """The contenders' table: name, prompts/s, tokens/s, note."""
     found = []
     for name, speed in report["contenders"].items():
@@ -163,12 +175,17 @@ def lines(report: Report) -> list[str]:
     return text
 
 
-def clip_rows(report: Report) -> list[tuple[str, ...]]:
+def _clip_rows(report: Report) -> list[Row]:
     """The table of time against clip ratio: sites, p, seconds."""
     return [
         (", ".join(cell["sites"]), f"{cell['clip_ratio']:g}", f"{cell['seconds']:.2f}")
         for cell in report.get("clip_table", [])
     ]
+
+
+def _change_rows(report: Report) -> list[Row]:
+    """The table of time by what was left out."""
+    return [(cell["without"], f"{cell['seconds']:.2f}") for cell in report.get("changes", [])]
 
 
 def plain_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:

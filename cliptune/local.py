@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,12 +30,13 @@ if TYPE_CHECKING:
 class LocalScorer(UnitScorer):
     """Scores in this process, on one device."""
 
-    def __init__(self, config: Config, task: Task) -> None:
+    def __init__(self, config: Config, task: Task, without: Collection[str] = ()) -> None:
+        """`without` names changes that would make the model faster, and are left out."""
         config = resolve(config, cuda=torch.cuda.is_available())
         super().__init__(config, task)
         if config.model.device == "cpu":
             keep_freed_memory()
-        self.model = load_model(config, task)
+        self.model = load_model(config, task, without)
         self._thinner = Thinner(self.model.module)
         self._soft_prompt = self.model.soft_prompt(config.prompt, config.search.sigma)
         self.encoded = {

@@ -20,12 +20,9 @@ from cliptune.benchmark import (
     write,
 )
 from cliptune.comparison import (
-    CLIP_COLUMNS,
-    CONTENDER_COLUMNS,
     ENGINE_SHARE,
-    clip_rows,
     lines,
-    rows,
+    tables,
 )
 from cliptune.config import validate
 from cliptune.errors import ConfigError
@@ -60,11 +57,9 @@ def main(given: Mapping[str, Any], *, actors: int, file: Path | None) -> None:
     if file is not None:
         write(report, file)
     console = make_console()
-    console.print(_table(CONTENDER_COLUMNS, rows(report)))
-    if table := clip_rows(report):
+    for columns, body in tables(report):
+        console.print(_table(columns, body))
         console.print()
-        console.print(_table(CLIP_COLUMNS, table))
-    console.print()
     for line in lines(report):
         console.print(line)
 

@@ -170,6 +170,9 @@ def benchmark(
     clip_table: Annotated[
         bool, typer.Option("--clip-table", help="Also time clip ratios and sites.")
     ] = False,
+    changes: Annotated[
+        bool, typer.Option("--changes", help="Also time it without each of its changes.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of all that is random.")] = 0,
     actors: Annotated[
         int, typer.Option(min=0, help="Also measure the engine's share with so many; 0 does not.")

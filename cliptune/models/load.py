@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,8 +40,8 @@ MINILM_HUB = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
-def load_model(config: Config, task: Task) -> FrozenModel:
-    """Load the model that `model.name` names, ready to score `task`."""
+def load_model(config: Config, task: Task, without: Collection[str] = ()) -> FrozenModel:
+    """Load the model that `model.name` names, ready to score `task`, but for some changes fast."""
     source = _source(config.model.name)
     architecture = _architecture(source, config.model)
     tokenizer = _tokenizer(source)
@@ -48,7 +49,7 @@ def load_model(config: Config, task: Task) -> FrozenModel:
     module.requires_grad_(False).eval()
     family = FAMILIES[architecture]
     model = family(module, tokenizer, task, config.model, config.prompt.position)
-    model.speed_up()
+    model.speed_up(without)
     return model
 
 

@@ -12,7 +12,7 @@ import tiny
 import torch
 
 from cliptune.benchmark import Options, main, measure, parser
-from cliptune.comparison import CONTENDERS, RATIOS, lines, rows
+from cliptune.comparison import CONTENDERS, RATIOS, lines, tables
 from cliptune.errors import CliptuneError
 from cliptune.specimen import read_task
 
@@ -47,14 +47,22 @@ def test_it_needs_nothing_but_torch_and_transformers(
     model_dir: Path, examples: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "report.json"
-    words = [*SMALL.split(), "--model", str(model_dir), "--json", str(file), "--clip-table"]
+    words = [
+        *SMALL.split(),
+        "--model",
+        str(model_dir),
+        "--json",
+        str(file),
+        "--clip-table",
+        "--changes",
+    ]
     words += ["--contenders", "naive,population,scorer,inference", "--task", str(examples)]
     ran = subprocess.run(
         [sys.executable, "-c", ALONE, *words], capture_output=True, text=True, check=False
     )
     assert ran.returncode == 0, ran.stderr
     found = json.loads(file.read_text(encoding="utf-8"))
-    assert set(found) >= {"machine", "settings", "contenders", "clip_table", *RATIOS}
+    assert set(found) >= {"machine", "settings", "contenders", "clip_table", "changes", *RATIOS}
     assert len(found["clip_table"]) == 8
     assert found["ceiling_fraction"] is None
     assert all(name in ran.stdout for name in ("prompts/s", "naive_ratio", "inference_ratio"))
@@ -97,7 +105,7 @@ def test_a_contender_that_is_left_out_leaves_its_ratio_out(model_dir: Path, exam
 
 
 def test_the_table_says_what_was_scaled(report: dict[str, Any]) -> None:
-    notes = {name: note for name, *_, note in rows(report)}
+    notes = {name: note for name, *_, note in tables(report)[0][1]}
     assert "from 3 of 3 candidates on 1 of 2 subnetworks a round" in notes["naive"]
     assert "4 rows a batch" in notes["naive"]
     assert "12 rows a batch" in notes["population"]

@@ -36,6 +36,7 @@ def test_the_verb_prints_a_table_and_writes_the_report(
         "--contenders",
         "naive,scorer,inference",
         "--clip-table",
+        "--changes",
         "--task",
         str(examples),
     )
@@ -47,6 +48,7 @@ def test_the_verb_prints_a_table_and_writes_the_report(
     assert f"{report['contenders']['scorer']['prompts_per_second']:.3f}" in said["scorer"]
     assert said["naive_ratio"] == f"naive_ratio {report['naive_ratio']:.3f}"
     assert re.search(r"^ffn-hidden +0\.5 ", ran.stdout, re.MULTILINE)
+    assert re.search(r"^everything +\d", ran.stdout, re.MULTILINE)
 
 
 def test_the_verb_has_the_options_and_defaults_of_the_benchmark() -> None:

@@ -1,0 +1,78 @@
+"""The scorer against itself: other clip ratios, and the model without what makes it faster."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+
+from cliptune import ablation
+from cliptune.contenders import Scorer, Work
+from cliptune.local import LocalScorer
+from cliptune.subnetwork import ensemble
+from cliptune.task import load_task
+
+ROUNDS = 2
+
+
+@pytest.fixture
+def work(model_dir: Path, task_dir: Path) -> Work:
+    config = tiny.config(model_dir, task_dir)
+    scorer = LocalScorer(config, load_task(config.task))
+    latents = np.random.default_rng(0).standard_normal((3, config.prompt.dimension))
+    return Work(scorer, latents, ensemble(config.ensemble, 0))
+
+
+@pytest.fixture
+def scored(monkeypatch: pytest.MonkeyPatch) -> list[LocalScorer]:
+    """The scorers of all rounds, in their order."""
+    found: list[LocalScorer] = []
+    real = Scorer.round
+
+    def noting(self: Any) -> float:
+        found.append(self._work.scorer)
+        return real(self)
+
+    monkeypatch.setattr(Scorer, "round", noting)
+    return found
+
+
+def test_a_row_for_every_change_all_and_none(work: Work, scored: list[LocalScorer]) -> None:
+    changes = list(work.scorer.model.changes())
+    found = ablation.change_table(work, ROUNDS)
+    assert [row["without"] for row in found] == ["nothing", *changes, "everything"]
+    assert all(row["seconds"] > 0 for row in found)
+    assert len(scored) == (ROUNDS + 1) * len(found)
+    without = [set(scorer.model.as_it_was) for scorer in scored[: len(found)]]
+    assert without[0] == set()
+    assert all(name in left for name, left in zip(changes, without[1:-1], strict=True))
+    assert without[-1] == set(changes)
+
+
+def test_what_is_left_out_does_not_change_rewards(work: Work, scored: list[LocalScorer]) -> None:
+    ablation.change_table(work, 1)
+    expected = work.scorer.score(work.latents)
+    for scorer in {id(one): one for one in scored}.values():
+        np.testing.assert_allclose(scorer.score(work.latents), expected, rtol=1e-5)
+
+
+def test_clip_ratios_are_tried_on_one_subnetwork_and_the_config_stays(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[tuple[Any, ...]] = []
+
+    def noting(self: Any) -> float:
+        network = self._work.scorer.config.ensemble
+        tried.append((network.sites, network.clip_ratio, network.size))
+        return 1.0 + len(tried)
+
+    monkeypatch.setattr(Scorer, "round", noting)
+    before = work.scorer.config
+    found = ablation.clip_table(work, 1)
+    assert work.scorer.config is before
+    assert tried[:8] == tried[8:]
+    assert tried[:8] == [
+        (sites, ratio, 1) for sites in ablation.CLIP_SITES for ratio in ablation.CLIP_RATIOS
+    ]
+    assert [row["seconds"] for row in found] == [10.0 + i for i in range(8)]
