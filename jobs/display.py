@@ -3,7 +3,6 @@
 import json
 import sys
 from dataclasses import asdict
-from types import TracebackType
 from typing import Any, Self
 
 from cliptune.journal import Generation
@@ -37,12 +36,7 @@ class Display(Observer):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         """Leave the terminal as it was."""
 
     def waiting(self) -> None:

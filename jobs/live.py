@@ -1,7 +1,6 @@
 """The live view of a search: a few lines that move, for terminals."""
 
 from time import monotonic
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -36,14 +35,9 @@ class LiveDisplay(Display):
         self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         """What was shown last stays where a search breaks off."""
-        self._end(transient=kind is None)
+        self._end(transient=exception[0] is None)
 
     def phase(self, message: str) -> None:
         self._phase, self._began = message, monotonic()

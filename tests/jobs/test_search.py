@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import pytest
@@ -33,12 +32,7 @@ class Recorder(Display):
         self.events.append("enter")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.events.append("exit")
 
     def phase(self, message: str) -> None:

@@ -7,14 +7,15 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
 import yaml
-from command import SCRIPT, cliptune, environment
+from command import SCRIPT, cliptune, cliptune_here, environment
+from no_ray import without_ray
 from processes import eventually, with_environment
 from scorer_contract import journal_bytes
 
@@ -60,8 +61,9 @@ def await_generations(process: subprocess.Popen[str], count: int) -> None:
 
 
 def finished(*words: str, folder: Path, run: str) -> dict[str, bytes]:
-    """The journal of a search at its end."""
-    done = cliptune("search", *words, "--quiet", folder=folder)
+    """The journal of a search at its end, scored in this process: to the same bytes."""
+    with chdir(folder), without_ray():
+        done = cliptune_here("search", *words, "--quiet")
     assert (done.returncode, done.stderr) == (0, "")
     return journal_bytes(folder / run)
 
