@@ -140,7 +140,8 @@ class ModelConfig(Section):
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU if there is")
     micro_batch: Count | Literal["auto"] = Field(
-        "auto", description="(candidate, example) rows a forward pass; auto: 64 on CPU, 256 on GPU"
+        "auto",
+        description="(candidate, example) rows a forward pass; auto: by device and prompt.length",
     )
     pooling: Literal["mean", "cls"] = Field("mean", description="encoder read-out only")
     temperature: Positive = Field(0.05, description="encoder read-out only: divides the cosine")
