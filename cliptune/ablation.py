@@ -43,12 +43,14 @@ def change_table(work: Work, rounds: int) -> list[dict[str, Any]]:
     config, task = work.scorer.config, work.scorer.task
     changes = tuple(work.scorer.model.changes())
     left_out = {NOTHING: (), **{name: (name,) for name in changes}, EVERYTHING: changes}
-    scorers = {
-        name: Scorer(replace(work, scorer=LocalScorer(config, task, without=names)))
-        for name, names in left_out.items()
-    }
-    found = _medians(lambda name: scorers[name].round(), scorers, rounds)
-    return [{"without": name, "seconds": took} for name, took in found.items()]
+    scorers = {name: LocalScorer(config, task, without=names) for name, names in left_out.items()}
+    found = _medians(
+        lambda name: Scorer(replace(work, scorer=scorers[name])).round(), scorers, rounds
+    )
+    return [
+        {"without": name, "so_left": list(scorers[name].model.as_it_was), "seconds": took}
+        for name, took in found.items()
+    ]
 
 
 def _medians(seconds: Callable[[K], float], cells: Iterable[K], rounds: int) -> dict[K, float]:

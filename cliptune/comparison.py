@@ -185,7 +185,12 @@ def _clip_rows(report: Report) -> list[Row]:
 
 def _change_rows(report: Report) -> list[Row]:
     """The table of time by what was left out."""
-    return [(cell["without"], f"{cell['seconds']:.2f}") for cell in report.get("changes", [])]
+    found: list[Row] = []
+    for cell in report.get("changes", []):
+        more = [name for name in cell["so_left"] if name != cell["without"]]
+        note = f" (and so {', '.join(more)})" if more and cell["without"] in cell["so_left"] else ""
+        found.append((cell["without"] + note, f"{cell['seconds']:.2f}"))
+    return found
 
 
 def plain_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:

@@ -13,7 +13,14 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound="Config")
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
-OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "ALLOC_FAILED")
+OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "could not create a memory object",
+    "bad_alloc",
+    "ALLOC_FAILED",
+)
 MICRO_BATCH_TOKENS = {"cpu": 2_048, "cuda": 20_480}  # cpu: what its cache holds; cuda: occupancy
 TEXT_TOKENS = 30  # of an example, about
 
@@ -36,13 +43,12 @@ def resolve(config: C, *, cuda: bool) -> C:
 def keep_freed_memory() -> None:
     """Have the C library keep what is freed, for the next micro-batch.
 
-    Otherwise each large array is given back to the system, which clears its pages anew every time:
-    7% of a forward pass of MiniLM (see docs/performance.md).
+    Otherwise each large array is given back to the system, which clears its pages anew every time.
     """
     with contextlib.suppress(OSError, AttributeError):  # another C library
         mallopt = ctypes.CDLL("libc.so.6").mallopt
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-        mallopt(M_MMAP_THRESHOLD, 2**30)
+        if mallopt(M_MMAP_THRESHOLD, 2**30) or mallopt(M_MMAP_THRESHOLD, 2**25):  # the older limit
+            mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def is_out_of_memory(error: Exception) -> bool:

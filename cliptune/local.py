@@ -36,7 +36,15 @@ class LocalScorer(UnitScorer):
         super().__init__(config, task)
         if config.model.device == "cpu":
             keep_freed_memory()
-        self.model = load_model(config, task, without)
+        try:
+            self.model = load_model(config, task, without)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise OutOfMemoryError(
+                f"{config.model.name} does not fit into the memory of {config.model.device}. A "
+                "smaller model, or model.dtype=bfloat16, takes less."
+            ) from None
         self._thinner = Thinner(self.model.module)
         self._soft_prompt = self.model.soft_prompt(config.prompt, config.search.sigma)
         self.encoded = {
@@ -87,8 +95,8 @@ class LocalScorer(UnitScorer):
 
     def _compute(self, unit: Unit, latents: Latents | None) -> NDArray[Any]:
         if unit.subnetwork != self._thinner.current:
-            self._thinner.switch(unit.subnetwork)
             self.model.network_changed()
+            self._thinner.switch(unit.subnetwork)
         prompts = None if latents is None else self._soft_prompt(latents[slice(*unit.candidates)])
         scores = self._class_scores(prompts, self.encoded[unit.split], unit)
         if not unit.reduce:

@@ -125,8 +125,12 @@ class Thinner:
         if spec == self.current:
             return
         self._restore()
-        if spec.clip_ratio > 0:
-            self._fold(spec)
+        try:
+            if spec.clip_ratio > 0:
+                self._fold(spec)
+        except BaseException:  # memory may run out half-way
+            self._restore()
+            raise
         self.current = spec
 
     def _fold(self, spec: SubnetworkSpec) -> None:
@@ -166,6 +170,7 @@ class Thinner:
             layer.bias = nn.Parameter(bias.to(dtype), requires_grad=False)
 
     def _restore(self) -> None:
+        self.current = FULL_NETWORK
         for layer, weight, bias in self._whole:
             layer.weight = weight
             layer.bias = bias

@@ -5,7 +5,8 @@ model is built otherwise than a change expects, the change is taken back, and `s
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 
+from cliptune.device import is_out_of_memory
 from cliptune.errors import ModelError
 from cliptune.thinning import Sites, find_sites
 
@@ -46,8 +48,12 @@ def attend(
     In a block that is narrowed to the positions read, there is one query a row, and the model's
     code has taken the keys of all tokens for as many heads.
     """
-    rows, heads, _, size = query.shape
-    if key.shape[1] != heads:
+    rows, heads, asked, size = query.shape
+    if getattr(module, "is_causal", False):
+        raise UnsuitedError("its attention is causal")
+    if unknown := sorted(name for name, value in others.items() if value is not None):
+        raise UnsuitedError(f"its attention is given {', '.join(unknown)}")
+    if asked == 1 and key.shape[2] == 1 and key.shape[1] != heads:
         key, value = (
             whole.transpose(1, 2).reshape(rows, -1, heads, size).transpose(1, 2)
             for whole in (key, value)
@@ -203,6 +209,7 @@ class OnlyWhereRead:
     def __init__(self, sites: Sites) -> None:
         self.read_at: Tensor | None = None  # (rows,)
         self._hidden: Tensor | None = None
+        self._read: Tensor | None = None
         block = sites.blocks[-1]
         if len(sites.blocks) < 2:
             raise UnsuitedError("it has one block only")
@@ -221,13 +228,27 @@ class OnlyWhereRead:
         if self.read_at is None:
             return None
         self._hidden = hidden = inputs[0] if inputs else named["hidden_states"]
-        read = hidden[torch.arange(len(hidden), device=hidden.device), self.read_at][:, None]
+        rows = torch.arange(len(hidden), device=hidden.device)
+        self._read = read = hidden[rows, self.read_at][:, None]
         return (
             ((read, *inputs[1:]), named) if inputs else (inputs, {**named, "hidden_states": read})
         )
 
     def _widen(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        return None if self.read_at is None else (self._hidden,)
+        if self.read_at is None:
+            return None
+        if inputs[0] is not self._read:
+            raise UnsuitedError("its keys and values are not taken from the block's own input")
+        return (self._hidden,)
+
+    @contextmanager
+    def at(self, positions: Tensor) -> Iterator[None]:
+        """Within, the last block is computed at these positions, one a row."""
+        self.read_at = positions
+        try:
+            yield
+        finally:
+            self.read_at = self._hidden = self._read = None
 
 
 def _projections(block: nn.Module) -> tuple[nn.Module, nn.Module, nn.Module]:
@@ -249,15 +270,18 @@ def sites_of(module: nn.Module) -> Sites:
 
 def try_out(change: Change, scores: Callable[[], Tensor], dtype: torch.dtype) -> str | None:
     """Make a change that must not change the scores, or take it back and say why."""
-    before = scores()
+    undo: Undo | None = None
     try:
+        before = scores()
         undo = change()
-    except UnsuitedError as reason:
-        return str(reason)
-    try:
         after = scores()
     except Exception as error:  # the model's own code, used otherwise than it was meant
-        undo()
+        if undo is not None:
+            undo()
+        if is_out_of_memory(error):  # says nothing of the change: with more, it would be made
+            raise
+        if isinstance(error, UnsuitedError):
+            return str(error)
         return f"it fails there ({type(error).__name__}: {' '.join(str(error).split()):.200})"
     off = float((after - before).norm() / before.norm())
     if not off <= TOLERANCE.get(dtype, 0.1):

@@ -71,7 +71,9 @@ class MaskedLM(FrozenModel):
         self, embedded: Tensor, mask: Tensor, batch: Batch, candidates: int, length: int
     ) -> Tensor:
         seen = mask if batch.padded else None
-        with self._read((batch.read_at + length).repeat(candidates)):
+        positions = (batch.read_at + length).repeat(candidates)
+        narrowed = self._narrowed.at(positions) if self._narrowed else self._reading(positions)
+        with narrowed:
             logits: Tensor = self.module(inputs_embeds=embedded, attention_mask=seen).logits
         return logits[:, 0, self._read_ids]
 
@@ -102,21 +104,17 @@ class MaskedLM(FrozenModel):
         return undo
 
     @contextmanager
-    def _read(self, positions: Tensor) -> Iterator[None]:
-        """Within, only these positions, one a row, are computed to the end."""
+    def _reading(self, positions: Tensor) -> Iterator[None]:
+        """Within, the head is computed at these positions, one a row."""
         self._read_at = positions
-        if self._narrowed is not None:
-            self._narrowed.read_at = positions
         try:
             yield
         finally:
             self._read_at = None
-            if self._narrowed is not None:
-                self._narrowed.read_at = None
 
     def _keep_mask_position(self, module: Any, inputs: Any, output: Any) -> Any:
         """Hand the head one position a row: the vocabulary's logits elsewhere are never read."""
-        if self._read_at is not None and self._narrowed is None:
+        if self._read_at is not None:
             hidden = output[0]
             rows = torch.arange(len(hidden), device=hidden.device)
             output.last_hidden_state = hidden[rows, self._read_at][:, None]

@@ -1,5 +1,6 @@
 """Where memory runs out, a search goes on with smaller micro-batches, and writes that down."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,15 @@ import pytest
 import tiny
 import torch
 from runs import Listener, journal_bytes, run
+from transformers import AttentionInterface
 
 from cliptune.config import Config
 from cliptune.errors import OutOfMemoryError
 from cliptune.journal import MICRO_BATCH
 from cliptune.local import LocalScorer
+from cliptune.models import fast
 from cliptune.task import load_task
+from cliptune.thinning import Thinner
 
 GPU = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 CPU = RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
@@ -70,6 +74,39 @@ def test_other_errors_are_not_taken_for_it(config: Config) -> None:
     with pytest.raises(RuntimeError, match="shapes do not match"):
         scorer.score(latents(config))
     assert scorer.micro_batch == 8
+
+
+def test_memory_that_runs_out_while_a_subnetwork_is_made_leaves_the_model_whole(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calm = LocalScorer(config, load_task(config.task)).score(latents(config))
+    scorer = LocalScorer(config, load_task(config.task))
+    put, calls = Thinner._put, itertools.count()
+
+    def failing(self: Thinner, *arguments: Any) -> None:
+        if next(calls) == 6:
+            raise GPU
+        put(self, *arguments)
+
+    monkeypatch.setattr(Thinner, "_put", failing)
+    np.testing.assert_allclose(scorer.score(latents(config)), calm, rtol=1e-6)
+    assert next(calls) > 6
+    assert scorer.micro_batch == 4
+
+
+@pytest.mark.parametrize("error", [GPU, CPU, RuntimeError("std::bad_alloc")])
+def test_a_model_that_does_not_fit_is_one_sentence(
+    config: Config, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is not taken for one that cannot be made faster."""
+
+    def full(*arguments: Any, **named: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(fast, "attend", full)
+    monkeypatch.setitem(AttentionInterface._global_mapping, fast.ATTENTION, full)
+    with pytest.raises(OutOfMemoryError, match="does not fit into the memory of cpu"):
+        LocalScorer(config, load_task(config.task))
 
 
 def micro_batches(config: Config) -> list[int | None]:

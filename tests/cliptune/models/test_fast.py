@@ -8,11 +8,17 @@ import pytest
 import tiny
 import torch
 from torch import Tensor
-from transformers import AutoModelForMaskedLM
+from transformers import (
+    AutoConfig,
+    AutoModelForMaskedLM,
+    RobertaPreLayerNormConfig,
+    RobertaPreLayerNormForMaskedLM,
+)
 
 from cliptune.local import LocalScorer
 from cliptune.models import fast
 from cliptune.models.load import load_model
+from cliptune.models.masked_lm import MaskedLM
 from cliptune.subnetwork import SubnetworkSpec
 from cliptune.task import load_task
 from cliptune.thinning import hooked
@@ -132,6 +138,38 @@ def test_a_model_that_cannot_be_changed_stays_as_it_was_and_says_why(
     assert "keys and values were not found" in model.as_it_was["last block"]
     batch = model.batch(model.encode(task["train"], 3), [0, 1])
     assert model.class_scores(torch.zeros(1, 3, 32), batch).isfinite().all()
+
+
+def test_attention_of_another_kind_is_declined() -> None:
+    inputs = torch.randn(3, 2, 4, 9, 8)
+    causal = torch.nn.Module()
+    causal.is_causal = True  # type: ignore[assignment]
+    with pytest.raises(fast.UnsuitedError, match="causal"):
+        fast.attend(causal, *inputs, None)
+    with pytest.raises(fast.UnsuitedError, match="is given softcap"):
+        fast.attend(torch.nn.Module(), *inputs, None, softcap=30.0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_block_that_normalises_before_its_projections_is_not_narrowed(
+    dtype: str, task_dir: Path, tmp_path: Path
+) -> None:
+    """Whatever the precision: its keys are not made of what enters the block."""
+    folder = tiny.save_model(tmp_path, "roberta", std=0.02)
+    shape = RobertaPreLayerNormConfig(**AutoConfig.from_pretrained(folder).to_diff_dict())
+    RobertaPreLayerNormForMaskedLM(shape).save_pretrained(folder)
+    config = tiny.config(folder, task_dir, model={"dtype": dtype})
+    model = load_model(config, load_task(config.task))
+    assert "the block's own input" in model.as_it_was["last block"]
+
+
+def test_nothing_of_a_micro_batch_is_kept(scorer: LocalScorer) -> None:
+    batch = scorer.model.batch(scorer.encoded["train"], [0, 1])
+    scorer.model.class_scores(torch.zeros(1, 3, scorer.model.width), batch)
+    assert isinstance(scorer.model, MaskedLM)
+    narrowed = scorer.model._narrowed
+    assert narrowed is not None
+    assert (narrowed.read_at, narrowed._hidden, narrowed._read) == (None, None, None)
 
 
 def test_a_change_that_moves_the_scores_is_taken_back() -> None:
