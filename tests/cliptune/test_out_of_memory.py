@@ -146,15 +146,16 @@ def test_a_resumed_search_begins_with_the_micro_batch_of_its_journal(config: Con
 def test_memory_that_runs_out_in_a_validation_has_the_generation_scored_again(
     config: Config,
 ) -> None:
-    scorer = Small(config, room=8)
-    narrow, class_scores = Small(config, room=4), scorer.class_scores
+    """Though the candidates' own micro-batches fitted: a generation has those of one size."""
+    scorer, narrow = Small(config, room=8), Small(config, room=4)
+    compute = scorer.model.class_scores
 
-    def validating(*arguments: Any) -> Any:
-        if scorer.micro_batch == 8 and arguments[0] is not None:
-            scorer.micro_batch = 4
-        return class_scores(*arguments)
+    def limited(prompts: Any, batch: Any) -> Any:
+        if prompts is not None and len(prompts) == 1 and scorer.micro_batch == 8:
+            raise GPU
+        return compute(prompts, batch)
 
-    vars(scorer)["class_scores"] = validating
+    vars(scorer.model)["class_scores"] = limited
     run(scorer)
     found = journal_bytes(str(config.run_dir))
     other = config.model_copy(update={"run_dir": f"{config.run_dir}-narrow"})
