@@ -23,7 +23,7 @@ from transformers import AutoModelForMaskedLM
 from transformers.utils import logging
 
 from cliptune import specimen
-from cliptune.ablation import change_table, clip_table
+from cliptune.ablation import DEFAULT_SITES, change_table, clip_table
 from cliptune.comparison import (
     CEILING,
     CONTENDERS,
@@ -53,7 +53,6 @@ from cliptune.subnetwork import FULL_NETWORK, ensemble
 if TYPE_CHECKING:
     from cliptune.task import Task
 
-DEFAULT_SITES = ("embedding", "attention-output", "ffn-output")
 SITES = (*DEFAULT_SITES, "ffn-hidden")
 CHOICES = {
     "sites": SITES,
@@ -135,7 +134,7 @@ def _measure(options: Options, folder: Path) -> Report:
         rewards = scorer.score(latents)
     own = weight_bytes(scorer.model.module, scorer.model.module.dtype)
     contenders = _contenders(options, work, model)
-    times = alternate(contenders, options.rounds)
+    times = alternate({name: one.round for name, one in contenders.items()}, options.rounds)
     report: Report = {
         "machine": machine(work.device, scorer.config.model.dtype, load),
         "settings": asdict(options),

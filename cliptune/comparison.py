@@ -6,7 +6,7 @@ import os
 import platform
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,12 +39,12 @@ Report = dict[str, Any]
 Row = tuple[str, ...]
 
 
-def alternate(contenders: dict[str, Contender], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each contender's rounds; they take turns, after a round that does not count."""
-    times: dict[str, list[float]] = {name: [] for name in contenders}
+def alternate(turns: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each one's rounds; they take turns, after a round that does not count."""
+    times: dict[str, list[float]] = {name: [] for name in turns}
     for number in range(rounds + 1):
-        for name, contender in contenders.items():
-            took = contender.round()
+        for name, turn in turns.items():
+            took = turn()
             if number > 0:
                 times[name].append(took)
             print(f"{number}/{rounds} {name} {took:.2f} s", file=sys.stderr)

@@ -110,7 +110,7 @@ ALL_MASK_ATTENTION_FUNCTIONS.register(ATTENTION, sdpa_mask)
 
 
 def own_attention(module: Any) -> Undo:
-    """Attention without a mask, in the fewest passes."""
+    """Attention in fewer passes over its scores."""
     before = module.config._attn_implementation
     try:
         module.set_attn_implementation(ATTENTION)

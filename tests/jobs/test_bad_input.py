@@ -198,8 +198,8 @@ def headless(folder: Path) -> str:
     return "has no weights for cls.predictions"
 
 
-def pickled(folder: Path) -> str:
-    """Weights where PyTorch pickles them."""
+def not_safetensors(folder: Path) -> str:
+    """Weights under the name of another format."""
     tiny.save_model(folder)
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     return "safetensors"
@@ -220,7 +220,7 @@ def without_numbers(folder: Path) -> str:
     return "The reward of candidate 0 on subnetwork 0 in generation 0 is nan"
 
 
-@pytest.mark.parametrize("spoil", [headless, pickled, cut, without_numbers])
+@pytest.mark.parametrize("spoil", [headless, not_safetensors, cut, without_numbers])
 def test_a_model(spoil: Any, tree: dict[str, Any], tmp_path: Path) -> None:
     said = spoil(tmp_path / "model")
     model = {"name": str(tmp_path / "model"), "readout": "masked-lm"}

@@ -68,6 +68,18 @@ def finished(*words: str, folder: Path, run: str) -> dict[str, bytes]:
     return journal_bytes(folder / run)
 
 
+def python(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """A program to its end."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+
+
 def resumed(run: str, folder: Path, budget: str = BUDGET) -> dict[str, bytes]:
     """The journal after the search was gone on with to its end."""
     return finished("--resume", run, budget, folder=folder, run=run)
@@ -138,14 +150,7 @@ from jobs.cli import run
 sys.argv = ["cliptune", "search", "tiny.yaml", "run_dir=early"]
 run()
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
+    done = python(code, folder)
     assert (done.returncode, done.stderr) == (130, "")
     assert resumed("early", folder) == uninterrupted
 
@@ -166,14 +171,7 @@ loop.make_strategy = swallowing
 sys.argv = ["cliptune", "search", "tiny.yaml", "{ENDLESS}", "run_dir=swallowed", "--json"]
 run()
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
+    done = python(code, folder)
     assert (done.returncode, done.stdout) == (130, "")
     assert "cliptune search --resume swallowed" in done.stderr
 
