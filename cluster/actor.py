@@ -1,15 +1,35 @@
 """What runs in a worker process: a LocalScorer that computes the units it is sent."""
 
 import os
-from collections.abc import Sequence
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
 
 from cliptune.config import Config
-from cliptune.scorer import ModelFacts, Unit
+from cliptune.scorer import ModelFacts, Unit, UnitScorer
 from cliptune.task import Task
 from cliptune.types import Latent, Latents, PromptArray
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an actor runs."""
+
+    node: str  # Ray's id of the machine
+    host: str
+    pid: int
+    gpus: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """What an actor says once it has the model."""
+
+    lengths: Mapping[str, Sequence[int]]  # tokens of the examples, by split
+    canary: str  # how it rounds; see UnitScorer.canary
 
 
 class ScoringActor:
@@ -18,18 +38,28 @@ class ScoringActor:
     Loading is a call of its own, so that what goes wrong in it arrives as the error it is.
     """
 
-    def __init__(self, threads: int) -> None:
+    def hello(self) -> Place:
+        """Answered as soon as the actor has a place on the cluster."""
+        import ray
+
+        context = ray.get_runtime_context()
+        gpus = tuple(map(str, context.get_accelerator_ids().get("GPU", ())))
+        return Place(context.get_node_id(), socket.gethostname(), os.getpid(), gpus)
+
+    def load(self, config: Config, task: Task, threads: int) -> Arrival:
+        """Load the model, to compute on so many CPU threads."""
+        self._scorer = self.make_scorer(config, task, threads)
+        return Arrival(self._scorer.lengths, self._scorer.canary())
+
+    def make_scorer(self, config: Config, task: Task, threads: int) -> UnitScorer:
+        """What computes; imported here, since an actor that waits for its place needs no torch."""
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         import torch
 
-        torch.set_num_threads(threads)
-
-    def load(self, config: Config, task: Task) -> int:
-        """Load the model; returns this process's id."""
         from cliptune.local import LocalScorer
 
-        self._scorer = LocalScorer(config, task)
-        return os.getpid()
+        torch.set_num_threads(threads)
+        return LocalScorer(config, task)
 
     def run(
         self, units: Sequence[Unit], latents: Latents | None

@@ -6,7 +6,21 @@ from pydantic import Field, model_validator
 
 from cliptune.config import Config, Count, Section
 
+Actors = Annotated[int, Field(ge=1, le=10_000)]
 Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class ActorRange(Section):
+    """Bounds between which actors come and go with the cluster's machines."""
+
+    min: Actors = Field(1, description="below it, the search waits")
+    max: Actors = Field(description="as many as the cluster holds up to it; it is asked for more")
+
+    @model_validator(mode="after")
+    def _bounds_are_in_order(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"min must not be above max; found {self.min} and {self.max}")
+        return self
 
 
 class ClusterConfig(Section):
@@ -15,16 +29,28 @@ class ClusterConfig(Section):
     address: str | None = Field(
         None, description="of a running Ray; RAY_ADDRESS if null, and a local Ray without that"
     )
-    actors: Annotated[int, Field(ge=1, le=10_000)] | Literal["auto"] = Field(
-        "auto", description="auto: one a GPU, or 2 on CPUs where there are as many"
+    actors: Actors | ActorRange | Literal["auto"] = Field(
+        "auto",
+        description="auto: one a GPU, or 2 on CPUs where there are as many; {min, max}: as many as "
+        "there is room for at any time",
     )
     threads_per_actor: Count = Field(1, description="CPU threads, and CPUs reserved, an actor")
     gpus_per_actor: Share | Literal["auto"] = Field(
         "auto", description="auto: 1 where the cluster has GPUs, else 0; may be a fraction of one"
     )
-    start_timeout: Count = Field(600, description="seconds for an actor to be placed and loaded")
+    start_timeout: Count = Field(600, description="seconds for a placed actor to load the model")
+    unit_timeout: Count = Field(
+        120, description="seconds after which an actor with one micro-batch is taken to hang"
+    )
+    wait_timeout: Count | None = Field(
+        None, description="seconds below the least number of actors that end the search; never"
+    )
     failures: Count = Field(
-        3, description="deaths of actors without any unit scored in between that end the search"
+        3,
+        description="starts of actors in a row, or actors lost over one micro-batch, that end it",
+    )
+    mixed_hardware: bool = Field(
+        False, description="take actors that round otherwise; results then depend on who scored"
     )
 
     @model_validator(mode="after")
@@ -35,6 +61,23 @@ class ClusterConfig(Section):
                 f"cluster.gpus_per_actor must be a part of one GPU or a whole number; found {gpus}"
             )
         return self
+
+    @property
+    def most(self) -> int:
+        """Actors at most; nothing may be left on auto."""
+        actors = self.actors
+        return actors.max if isinstance(actors, ActorRange) else int(actors)
+
+    @property
+    def to_begin(self) -> int:
+        """Actors that the search begins with at least."""
+        actors = self.actors
+        return actors.min if isinstance(actors, ActorRange) else int(actors)
+
+    @property
+    def least(self) -> int:
+        """Actors without which it waits: where a number is given, it goes on with any that live."""
+        return self.actors.min if isinstance(self.actors, ActorRange) else 1
 
 
 class ClusterSearch(Config):

@@ -29,6 +29,14 @@ class Node:
         return min(fits)
 
 
+@dataclass(frozen=True)
+class Growth:
+    """Machines of a kind that an autoscaler may have running at once."""
+
+    node: Node
+    count: int
+
+
 def capacity(nodes: Sequence[Node], need: Need) -> int:
     """How many such actors the cluster holds; an actor never spans machines."""
     return sum(node.holds(need) for node in nodes)

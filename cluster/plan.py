@@ -47,7 +47,7 @@ def placed(config: ClusterSearch, machine: Node) -> tuple[ClusterSearch, str]:
     resources = cluster.model_copy(update={"gpus_per_actor": gpus})
     resolved = resolve(config.model_copy(update={"cluster": resources}), cuda=gpus > 0)
     room = capacity([machine], Need(cluster.threads_per_actor, gpus))
-    return resolved, "as given" + (f", this machine holds {room}" if cluster.actors > room else "")
+    return resolved, "as given" + (f", this machine holds {room}" if cluster.most > room else "")
 
 
 def timed(
@@ -57,7 +57,7 @@ def timed(
 
     The parts of the whole search are left out where only time limits it and no speed is known.
     """
-    actors = int(config.cluster.actors)
+    actors = config.cluster.most
 
     def part(*works: tuple[int, Work]) -> Part:
         tokens = sum(times * awaited(work, actors) for times, work in works)

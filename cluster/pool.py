@@ -1,39 +1,33 @@
 """ActorPool: a Scorer whose units are computed by Ray actors.
 
-Results are gathered by the index of their unit, so neither the number of actors nor the order
-in which they answer can be seen in them. An actor that dies is replaced and what it had not
-answered is sent again; Ray's own restarts and retries stay off, as they may run a call twice
-and forget the actor's state.
+Results are gathered by the index of their unit, so neither the number of actors nor the order in
+which they answer can be seen in them; nor can it be seen which of two actors answered first, or
+how often one had to be asked.
 """
 
-import contextlib
-import math
+import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
+import numpy as np
 import ray
 from numpy.typing import NDArray
-from ray.exceptions import RayActorError, RayTaskError
 
 from cliptune.errors import CliptuneError, ScorerError
+from cliptune.loop import Observer
 from cliptune.scorer import ModelFacts, Unit, UnitScorer
 from cliptune.task import Task
 from cliptune.types import Latent, Latents, PromptArray
 from cluster.actor import ScoringActor
 from cluster.config import ClusterSearch
-from cluster.placement import shares
+from cluster.dispatch import Dispatch
+from cluster.fleet import PATIENCE, Call, Fleet, Lost, Worker
 
-PATIENCE = 0.5  # seconds between two looks at whether to go on waiting
-
-
-@dataclass
-class Worker:
-    """An actor and what is known of it."""
-
-    handle: Any
-    pid: int | None = None
+LATE, GRACE = 2.0, 0.25  # times what a call takes as a rule, and seconds, until it is late
+HANGS = 20.0  # times what a call takes as a rule, until its actor is taken to hang
+IMPATIENCE = 0.05  # seconds between two looks while an idle actor could help a late one
 
 
 class ActorPool(UnitScorer):
@@ -42,64 +36,47 @@ class ActorPool(UnitScorer):
     config: ClusterSearch
 
     def __init__(
-        self, config: ClusterSearch, task: Task, waiting: Callable[[], None] = lambda: None
+        self,
+        config: ClusterSearch,
+        task: Task,
+        observer: Observer | None = None,
+        actor: type[ScoringActor] = ScoringActor,
     ) -> None:
-        """`waiting` is called again and again while the actors work, and may raise."""
+        """`observer` is asked again and again, while actors work, whether to go on waiting."""
         super().__init__(config, task)
-        self._waiting = waiting
-        self._task_ref = ray.put(task)
-        self._actor_class = ray.remote(
-            num_cpus=config.cluster.threads_per_actor,
-            num_gpus=float(config.cluster.gpus_per_actor),
-            max_restarts=0,
-            max_task_retries=0,
-            scheduling_strategy="SPREAD",
-        )(ScoringActor)
-        self._deaths = 0  # since a unit was last scored
-        count = int(config.cluster.actors)
-        self._workers = self._start(count)
-        while len(self._workers) < count:
-            self._mourn()
-            self._workers += self._start(count - len(self._workers))
+        self._fleet = Fleet(config, task, observer or Observer(), actor)
+        self._pace: deque[float] = deque(maxlen=64)  # seconds a token of the last calls
         self._facts: ModelFacts | None = None
 
     @property
     def workers(self) -> int:
-        return len(self._workers)
+        return len(self._fleet.ready)
 
     @property
     def pids(self) -> list[int]:
         """Process ids of the actors, by slot; on the actors' own machines."""
-        return [int(worker.pid or 0) for worker in self._workers]
+        return [worker.place.pid for worker in self._fleet.ready if worker.place]
+
+    @property
+    def lengths(self) -> Mapping[str, Sequence[int]]:
+        return self._fleet.arrival.lengths
+
+    def canary(self) -> str:
+        """That of the actors, which all have the same."""
+        return self._fleet.arrival.canary
 
     def run(self, units: Sequence[Unit], latents: Latents | None) -> list[NDArray[Any]]:
-        """Send every actor its share, and what is lost with an actor to its replacement."""
-        results: list[NDArray[Any] | None] = [None] * len(units)
-        argument = None if latents is None else ray.put(latents)
-        costs = [unit.forward_passes for unit in units]
-        calls: dict[Any, tuple[int, list[int]]] = {}
-
-        def send(slot: int, share: list[int]) -> None:
-            handle = self._workers[slot].handle
-            calls[handle.run.remote([units[i] for i in share], argument)] = (slot, share)
-
-        for slot, share in enumerate(shares(costs, len(self._workers))):
-            if share:
-                send(slot, share)
-        while calls:
-            for ref in self._answered(list(calls), 1):
-                slot, share = calls.pop(ref)
-                try:
-                    answers, seconds = _get(ref)
-                except RayActorError:
-                    self._replace(slot)
-                    send(slot, share)
-                    continue
-                self._deaths = 0
-                self.usage.device_seconds += seconds
-                for index, answer in zip(share, answers, strict=True):
-                    results[index] = answer
-        return [result for result in results if result is not None]
+        """Have the units computed, each by whoever is free; what is lost is given out again."""
+        work = _Work(units, None if latents is None else ray.put(latents), self.task.classes)
+        slots = [worker.slot for worker in self._fleet.ready]
+        dispatch = work.dispatch = Dispatch([unit.tokens for unit in units], slots)
+        while dispatch.open:
+            helpless = self._give(work)
+            for worker, call, answer in self._fleet.outcomes(IMPATIENCE if helpless else PATIENCE):
+                if call.about is work:
+                    self._take(work, worker, call, answer)
+        self.usage.retries += dispatch.again
+        return work.results
 
     def prompt(self, latent: Latent) -> PromptArray:
         prompt: PromptArray = self._ask("prompt", latent)
@@ -112,10 +89,7 @@ class ActorPool(UnitScorer):
 
     def close(self) -> None:
         """End the actors."""
-        for worker in self._workers:
-            with contextlib.suppress(Exception):
-                ray.kill(worker.handle)
-        self._workers = []
+        self._fleet.close()
 
     def __enter__(self) -> Self:
         return self
@@ -123,73 +97,123 @@ class ActorPool(UnitScorer):
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    def _give(self, work: "_Work") -> bool:
+        """Give every idle actor something to do; whether one found nothing."""
+        late: list[int] | None = None
+        for worker in self._fleet.idle:
+            if not (job := work.dispatch.take(worker.slot)):
+                late = self._late(work) if late is None else late
+                job = work.dispatch.double(worker.slot, late)
+            if not job:
+                return True
+            arguments = [work.units[index] for index in job], work.latents
+            seconds = self._seconds(work.dispatch.job_cost(worker.slot), len(job))
+            self._fleet.call(worker, "run", *arguments, seconds=seconds, about=work)
+        return False
+
+    def _take(self, work: "_Work", worker: Worker, call: Call, answer: Any) -> None:
+        """Keep what is new in an actor's answer, or note that there was none."""
+        if isinstance(answer, CliptuneError):
+            raise answer
+        if isinstance(answer, Lost):
+            self._give_again(work, worker, answer)
+            return
+        results, seconds = answer
+        if fault := work.fault(worker.slot, results):
+            self._fleet.dismiss(worker, fault)
+            self._give_again(work, worker, Lost(fault, blameless=False))
+            return
+        self.usage.device_seconds += seconds
+        self._pace.append(seconds / work.dispatch.job_cost(worker.slot))
+        for place, index in work.dispatch.answered(worker.slot):
+            work.results[index] = results[place]
+
+    def _give_again(self, work: "_Work", worker: Worker, lost: Lost) -> None:
+        index = work.dispatch.lost(worker.slot, blameless=lost.blameless)
+        failures = self.config.cluster.failures
+        if index is None or work.dispatch.losses(index) < failures:
+            return
+        unit = work.units[index]
+        first, last = unit.candidates
+        raise ScorerError(
+            f"{failures} actors were lost over the same micro-batch (cluster.failures): candidates "
+            f"{first} to {last - 1} on {len(unit.examples)} examples of {unit.split}, subnetwork "
+            f"{unit.subnetwork.index}. The last one {lost.why}; often memory ran out, see Ray's "
+            "logs. What was scored before is in the journal."
+        )
+
+    def _late(self, work: "_Work") -> list[int]:
+        """Slots of actors that take far longer than they should, or that are about to go."""
+        now = time.monotonic()
+        return [
+            worker.slot
+            for worker in self._fleet.busy
+            if worker.call and worker.call.about is work
+            if worker.leaving
+            or now - worker.call.since
+            > GRACE + LATE * self._usual(work.dispatch.job_cost(worker.slot))
+        ]
+
+    def _usual(self, tokens: float) -> float:
+        """Seconds that so many tokens take as a rule; forever where that is not known yet."""
+        return tokens * statistics.median(self._pace) if self._pace else float("inf")
+
+    def _seconds(self, tokens: float, units: int) -> float:
+        """How long a call may take."""
+        limit = self.config.cluster.unit_timeout
+        return min(float(limit * units), max(float(limit), HANGS * self._usual(tokens)))
+
     def _ask(self, method: str, *arguments: Any) -> Any:
-        """Call one actor, the first; another one in its place if it dies."""
-        while True:
-            try:
-                return _get(getattr(self._workers[0].handle, method).remote(*arguments))
-            except RayActorError:
-                self._replace(0)
-
-    def _answered(self, calls: list[Any], count: int, timeout: float = math.inf) -> list[Any]:
-        """Those of the calls that have an answer, once `count` have or the seconds are over."""
-        end = time.monotonic() + timeout
-        while True:
-            self._waiting()
-            left = max(0.0, min(PATIENCE, end - time.monotonic()))
-            done: list[Any] = ray.wait(calls, num_returns=count, timeout=left)[0]
-            if len(done) >= count or time.monotonic() >= end:
-                return done
-
-    def _start(self, count: int) -> list[Worker]:
-        """Start actors and load the model in each; those that died meanwhile are left out."""
-        threads = self.config.cluster.threads_per_actor
-        workers = [Worker(self._actor_class.remote(threads)) for _ in range(count)]
-        calls = [worker.handle.load.remote(self.config, self._task_ref) for worker in workers]
-        timeout = self.config.cluster.start_timeout
-        if late := count - len(self._answered(calls, count, timeout)):
-            for worker in workers:
-                ray.kill(worker.handle)
-            free = ray.available_resources()  # type: ignore[no-untyped-call]
-            raise ScorerError(
-                f"{late} of {count} actors were not ready after {timeout} seconds "
-                f"(cluster.start_timeout). Free on the cluster now: {free.get('CPU', 0):g} CPUs, "
-                f"{free.get('GPU', 0):g} GPUs."
-            )
-        alive = []
-        for worker, call in zip(workers, calls, strict=True):
-            with contextlib.suppress(RayActorError):
-                worker.pid = _get(call)
-                alive.append(worker)
-        return alive
-
-    def _replace(self, slot: int) -> None:
-        """Put a new actor in a dead one's place."""
-        self.usage.retries += 1
-        with contextlib.suppress(Exception):
-            ray.kill(self._workers[slot].handle)
-        self._mourn()
-        while not (started := self._start(1)):
-            self._mourn()
-        self._workers[slot] = started[0]
-
-    def _mourn(self) -> None:
-        """Count a death; too many in a row are no accident."""
-        self._deaths += 1
-        if self._deaths >= self.config.cluster.failures:
-            raise ScorerError(
-                f"{self._deaths} actors died without one unit scored in between "
-                "(cluster.failures); often a machine out of memory, see Ray's logs. "
-                "What was scored before is in the journal."
-            )
+        """Ask any actor; another one where it dies."""
+        about = object()
+        for _ in range(self.config.cluster.failures):
+            while not (idle := self._fleet.idle):
+                self._fleet.outcomes()
+            seconds = float(self.config.cluster.start_timeout)
+            self._fleet.call(idle[0], method, *arguments, seconds=seconds, about=about)
+            answers: list[Any] = []
+            while not answers:
+                found = self._fleet.outcomes()
+                answers = [answer for _, call, answer in found if call.about is about]
+            if isinstance(answers[0], CliptuneError):
+                raise answers[0]
+            if not isinstance(answers[0], Lost):
+                return answers[0]
+            self.usage.retries += 1
+        raise ScorerError(
+            f"{self.config.cluster.failures} actors were lost over the question for the model's "
+            f"{method} (cluster.failures). What was scored before is in the journal."
+        )
 
 
-def _get(ref: Any) -> Any:
-    """The answer of a call; an error of ours arrives as itself, without Ray's wrapping."""
-    try:
-        return ray.get(ref)
-    except RayTaskError as error:
-        cause = error.cause
-        if isinstance(cause, CliptuneError):
-            raise cause from None
-        raise
+class _Work:
+    """Units that are to be computed, and what became of them."""
+
+    dispatch: Dispatch
+
+    def __init__(self, units: Sequence[Unit], latents: Any, classes: int) -> None:
+        self.units = units
+        self.latents = latents
+        self.results: list[Any] = [None] * len(units)
+        self._classes = classes
+        self._doubted: set[int] = set()  # not finite by one actor
+        self._confirmed = False  # one of them by a second actor as well
+
+    def fault(self, slot: int, results: Sequence[Any]) -> str:
+        """What is wrong with a worker's results, in words; empty where nothing is.
+
+        What is not finite is taken from the second actor that gives it: then it is the model, and
+        the scorer says so.
+        """
+        job = self.dispatch.job(slot)
+        if not isinstance(results, list) or len(results) != len(job):
+            return f"did not answer for each of its {len(job)} micro-batches"
+        answers = list(zip(job, results, strict=True))
+        for index, result in answers:
+            expected = self.units[index].shape(self._classes)
+            if getattr(result, "shape", None) != expected:
+                return f"gave a result that has not the shape {expected}"
+        bad = {index for index, result in answers if not np.isfinite(result).all()}
+        self._confirmed |= bool(bad & self._doubted)
+        self._doubted |= bad
+        return "gave a result that is not finite" if bad and not self._confirmed else ""

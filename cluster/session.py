@@ -5,11 +5,12 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import chdir, contextmanager
 from pathlib import Path
 
 import ray
+from ray._private import worker
 
 from cliptune import loop
 from cliptune.device import resolve
@@ -19,8 +20,9 @@ from cliptune.metrics import find_metric
 from cliptune.record import Result
 from cliptune.run import opened
 from cliptune.task import Task, load_task
-from cluster.config import ClusterSearch
-from cluster.placement import Need, Node, capacity
+from cluster import nodes
+from cluster.config import ActorRange, ClusterConfig, ClusterSearch
+from cluster.placement import Growth, Need, Node, capacity
 from cluster.pool import ActorPool
 
 CPU_ACTORS = 2
@@ -49,10 +51,15 @@ def scoring(config: ClusterSearch, task: Task, observer: Observer) -> Iterator[A
     """Actors that have loaded the model, on the Ray that the config names."""
     observer.phase("Starting Ray")
     with connected(config.cluster.address):
-        config = fit(config, nodes())
-        observer.phase(f"Loading {config.model.name} on {config.cluster.actors} actors")
-        with ActorPool(config, task, observer.waiting) as pool:
+        config = fit(config, nodes.present(), nodes.growth())
+        observer.phase(f"Loading {config.model.name} on {_counted(config.cluster)}")
+        with ActorPool(config, task, observer) as pool:
             yield pool
+
+
+def _counted(cluster: ClusterConfig) -> str:
+    least, most = cluster.to_begin, cluster.most
+    return f"{least} actors" if least == most else f"{least} to {most} actors"
 
 
 @contextmanager
@@ -77,6 +84,7 @@ def connected(address: str | None) -> Iterator[None]:
             )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ScorerError(_no_connection(place, str(error).splitlines()[0])) from error
+    _silence()
     try:
         if own:
             _protect_token()
@@ -140,19 +148,15 @@ def anchored(config: ClusterSearch) -> ClusterSearch:
     return config.model_copy(update=sections)
 
 
-def nodes() -> list[Node]:
-    """What every living machine of the connected cluster has."""
-    return [
-        Node(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
-        for node in ray.nodes()  # type: ignore[no-untyped-call]
-        if node["Alive"]
-    ]
+def fit(
+    config: ClusterSearch, machines: Sequence[Node], growth: Sequence[Growth] = ()
+) -> ClusterSearch:
+    """The config with no `auto` left, refused where the cluster cannot hold it.
 
-
-def fit(config: ClusterSearch, machines: list[Node]) -> ClusterSearch:
-    """The config with no `auto` left, refused where the cluster cannot hold it."""
+    `growth` is what an autoscaler may come to run, the machines that are there included.
+    """
     cluster = config.cluster
-    gpus = sum(node.gpus for node in machines)
+    gpus = max(sum(node.gpus for node in machines), sum(g.node.gpus * g.count for g in growth))
     each = cluster.gpus_per_actor
     if each == "auto":
         each = 1.0 if gpus and config.model.device != "cpu" else 0.0
@@ -162,17 +166,20 @@ def fit(config: ClusterSearch, machines: list[Node]) -> ClusterSearch:
             f"cluster.gpus_per_actor is {cluster.gpus_per_actor}."
         )
     need = Need(cluster.threads_per_actor, each)
-    room = capacity(machines, need)
-    automatic = max(1, room if each else min(CPU_ACTORS, room))
-    wanted = automatic if cluster.actors == "auto" else cluster.actors
-    if wanted > room:
-        raise ConfigError(_too_much(need, wanted, room, machines))
-    chosen = {"actors": wanted, "gpus_per_actor": each}
+    now = capacity(machines, need)
+    room = max(now, sum(each_kind.node.holds(need) * each_kind.count for each_kind in growth))
+    actors = cluster.actors
+    if actors == "auto":
+        most = max(1, room if each else min(CPU_ACTORS, room))
+        actors = ActorRange(min=1, max=most) if most > now else most
+    chosen = {"actors": actors, "gpus_per_actor": each}
     config = config.model_copy(update={"cluster": cluster.model_copy(update=chosen)})
+    if config.cluster.to_begin > room:
+        raise ConfigError(_too_much(need, config.cluster.to_begin, room, machines))
     return resolve(config, cuda=each > 0)
 
 
-def _too_much(need: Need, wanted: int, room: int, machines: list[Node]) -> str:
+def _too_much(need: Need, wanted: int, room: int, machines: Sequence[Node]) -> str:
     cpus = ", ".join(f"{node.cpus:g}" for node in machines)
     gpus = ", ".join(f"{node.gpus:g}" for node in machines)
     return (
@@ -180,6 +187,12 @@ def _too_much(need: Need, wanted: int, room: int, machines: list[Node]) -> str:
         f"not fit, the cluster holds {room} (CPUs by machine: {cpus}; GPUs by machine: {gpus}). "
         "Ask for fewer, or for less each with cluster.threads_per_actor and cluster.gpus_per_actor."
     )
+
+
+def _silence() -> None:
+    """Keep Ray from printing the logs of what died into our output; there is no public way."""
+    if hasattr(worker, "_worker_logs_enabled"):
+        worker._worker_logs_enabled = False
 
 
 def _protect_token() -> None:

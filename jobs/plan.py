@@ -192,7 +192,7 @@ def as_tree(estimate: Estimate) -> dict[str, Any]:
         "device": config.model.device,
         "dtype": config.model.dtype,
         "micro_batch": config.model.micro_batch,
-        "actors": config.cluster.actors,
+        "actors": config.cluster.most,
         "threads_per_actor": config.cluster.threads_per_actor,
         "gpus_per_actor": config.cluster.gpus_per_actor,
         "splits": {name: asdict(size) for name, size in estimate.splits.items()},
@@ -208,7 +208,7 @@ def as_tree(estimate: Estimate) -> dict[str, Any]:
 def show(estimate: Estimate, console: Console) -> None:
     """Print it for people."""
     config, model = estimate.config, estimate.config.model
-    actors, threads = int(config.cluster.actors), config.cluster.threads_per_actor
+    actors, threads = config.cluster.most, config.cluster.threads_per_actor
     console.print(
         f"{config.task.name} with {model.name} ({estimate.parameters:,} parameters) on "
         f"{model.device} in {model.dtype}, micro-batches of {model.micro_batch} rows"

@@ -98,16 +98,28 @@ def _groups(name: str, model: Mapping[str, Any], models: Mapping[str, Any]) -> I
         else:
             required = key in model.get("required", [])
             default, meaning = field.get("default"), field.get("description", "")
-            settings.append(Setting(path, in_words(field), required, default, meaning))
+            words = in_words(_whole(field, models))
+            settings.append(Setting(path, words, required, default, meaning))
     yield Group(name, model.get("description", ""), tuple(settings))
     for path, section in inner.items():
         yield from _groups(path, section, models)
+
+
+def _whole(field: Mapping[str, Any], models: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A field with what it refers to among its alternatives put in."""
+    kinds = [
+        models[kind["$ref"].rpartition("/")[2]] if "$ref" in kind else kind
+        for kind in field.get("anyOf", [])
+    ]
+    return {**field, "anyOf": kinds} if kinds else field
 
 
 def in_words(kind: Mapping[str, Any]) -> str:
     """What values a JSON schema admits, e.g. `whole number >= 1 or null`."""
     if "anyOf" in kind:
         return " or ".join(map(in_words, kind["anyOf"]))
+    if "properties" in kind:
+        return f"{{{', '.join(kind['properties'])}}}"
     if "const" in kind:
         return str(kind["const"])
     if "enum" in kind:

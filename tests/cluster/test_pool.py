@@ -1,6 +1,5 @@
 """ActorPool on a real local Ray: the scorer contract, and what dies on the way."""
 
-import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -12,21 +11,20 @@ import failing_actors
 import numpy as np
 import pyarrow as pa
 import pytest
-import ray
 import tiny
 import torch
+from clusters import Notes, make_pool, one_machine
 from processes import alive, eventually
 from scorer_contract import ScorerContract, journal_bytes, latents
 
-from cliptune.config import Config, validate
+from cliptune.config import Config
 from cliptune.errors import ModelError, ScorerError
 from cliptune.local import LocalScorer
 from cliptune.loop import Observer, Progress, search
+from cliptune.synthetic import SyntheticScorer
 from cliptune.task import load_task
 from cliptune.types import Rewards
-from cluster.config import ClusterSearch
 from cluster.pool import ActorPool
-from cluster.session import fit, nodes
 
 # Ray's waiting swallows what a signal's handler raises: only a thread can end a test that hangs.
 pytestmark = pytest.mark.timeout(200, method="thread")
@@ -37,29 +35,9 @@ def one_ray(home: Path) -> Iterator[None]:
     """Results are equal where actors are of one kind, so the reference has one thread as well."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        support = str(Path(failing_actors.__file__).parent)
-        patch.setenv("PYTHONPATH", support, prepend=os.pathsep)
-        ray.init(
-            address="local",
-            num_cpus=6,  # the shared pool of 2 and the largest beside it
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+    with one_machine(cpus=6):  # the shared pool of 2 and the largest beside it
         yield
-        ray.shutdown()
     torch.set_num_threads(threads)
-
-
-def fitted(config: Config, actors: int, **cluster: Any) -> ClusterSearch:
-    cluster = {"actors": actors, "start_timeout": 100, **cluster}
-    tree = {**config.model_dump(mode="json"), "cluster": cluster}
-    return fit(validate(ClusterSearch, tree), nodes())
-
-
-def make_pool(config: Config, actors: int, **cluster: Any) -> ActorPool:
-    return ActorPool(fitted(config, actors, **cluster), load_task(config.task))
 
 
 @dataclass(frozen=True)
@@ -123,6 +101,8 @@ def test_two_actors_give_the_rewards_of_a_local_scorer(
 
 def test_the_facts_of_the_model_are_a_local_scorers(pool: ActorPool, reference: Reference) -> None:
     assert pool.facts() == reference.scorer.facts()
+    assert pool.canary() == reference.scorer.canary()
+    assert pool.lengths == reference.scorer.lengths
 
 
 class KillsBetweenGenerations(Observer):
@@ -144,10 +124,12 @@ def test_killed_actor_is_replaced_and_the_journal_is_the_same(
         victim, survivor = pool.pids
         search(config, pool, KillsBetweenGenerations(pool))
         assert journal_bytes(tmp_path / "run") == reference.journal
-        assert pool.pids[0] != victim
-        assert pool.pids[1] == survivor
-        assert pool.usage.retries == 1
-    assert retries_by_generation(tmp_path / "run") == [0, 1, 0]
+        assert eventually(lambda: pool.workers == 2 or not pool.score(latents()).size)
+        assert victim not in pool.pids
+        assert survivor in pool.pids
+    first, second, _ = retries_by_generation(tmp_path / "run")
+    assert first == 0
+    assert second > 0
 
 
 def retries_by_generation(run_dir: Path) -> list[int]:
@@ -158,75 +140,33 @@ def retries_by_generation(run_dir: Path) -> list[int]:
 
 
 def test_actor_killed_amid_a_unit_is_replaced_and_the_rewards_are_the_same(
-    model_dir: Path, task_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model_dir: Path, task_dir: Path, tmp_path: Path
 ) -> None:
-    halves = {"micro_batch": 4}  # two micro-batches a unit
-    config = tiny.config(model_dir, task_dir, tmp_path / "run", model=halves)
-    monkeypatch.setattr("cluster.pool.ScoringActor", failing_actors.DiesAmidAUnit)
-    with make_pool(config, 2) as pool:
+    config = tiny.config(model_dir, task_dir, tmp_path / "run", model={"micro_batch": 4})
+    with make_pool(config, 2, failing_actors.DiesAmidAUnit) as pool:
         before = pool.pids
         rewards = pool.score(latents())
-        assert pool.usage.retries == 1
+        assert pool.usage.retries > 0
         assert len(set(before) & set(pool.pids)) == 1
     assert np.array_equal(rewards, LocalScorer(config, load_task(config.task)).score(latents()))
 
 
 def test_memory_that_runs_out_in_an_actor_makes_all_micro_batches_smaller(
-    model_dir: Path, task_dir: Path, monkeypatch: pytest.MonkeyPatch
+    model_dir: Path, task_dir: Path
 ) -> None:
     config = tiny.config(model_dir, task_dir, model={"micro_batch": 8})
-    monkeypatch.setattr("cluster.pool.ScoringActor", failing_actors.HoldsTwoRows)
-    with make_pool(config, 2) as pool:
+    with make_pool(config, 2, failing_actors.HoldsTwoRows) as pool:
         rewards = pool.score(latents())
         assert pool.micro_batch == 2
     narrow = tiny.config(model_dir, task_dir, model={"micro_batch": 2})
     assert np.array_equal(rewards, LocalScorer(narrow, load_task(narrow.task)).score(latents()))
 
 
-def test_a_prompt_is_told_by_the_replacement_of_a_killed_actor(
+def test_a_prompt_is_told_by_another_actor_where_one_was_killed(
     pool: ActorPool, reference: Reference
 ) -> None:
-    before = pool.usage.retries
     os.kill(pool.pids[0], signal.SIGKILL)
     assert np.array_equal(pool.prompt(latents()[0]), reference.scorer.prompt(latents()[0]))
-    assert pool.usage.retries == before + 1
-
-
-def test_a_unit_that_kills_every_actor_ends_the_search_with_the_setting_that_says_when(
-    model_dir: Path, task_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cluster.pool.ScoringActor", failing_actors.DiesOfAnyUnit)
-    with make_pool(tiny.config(model_dir, task_dir), 1, failures=2) as pool:
-        with pytest.raises(ScorerError, match=r"2 actors died .*cluster\.failures"):
-            pool.score(latents())
-        assert pool.usage.retries == 2
-
-
-def test_an_actor_that_dies_while_loading_is_replaced(
-    model_dir: Path, task_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = tiny.config(model_dir, task_dir, tmp_path / "run")
-    monkeypatch.setattr("cluster.pool.ScoringActor", failing_actors.DiesLoadingOnce)
-    with make_pool(config, 1) as pool:
-        assert (tmp_path / "died").exists()
-        assert pool.workers == 1
-        assert alive(pool.pids[0])
-
-
-def test_actors_that_all_die_while_loading_end_the_search(
-    model_dir: Path, task_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cluster.pool.ScoringActor", failing_actors.DiesLoading)
-    with pytest.raises(ScorerError, match=r"2 actors died .*cluster\.failures"):
-        make_pool(tiny.config(model_dir, task_dir), 1, failures=2)
-
-
-def test_actors_that_are_not_ready_in_time_end_the_search_with_the_setting_that_says_when(
-    model_dir: Path, task_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cluster.pool.ScoringActor", failing_actors.NeverLoads)
-    with pytest.raises(ScorerError, match=r"^1 of 1 actors .*cluster\.start_timeout"):
-        make_pool(tiny.config(model_dir, task_dir), 1, start_timeout=1)
 
 
 def test_a_model_that_cannot_be_loaded_is_said_in_one_sentence(
@@ -243,13 +183,111 @@ def test_a_model_that_cannot_be_loaded_is_said_in_one_sentence(
     assert "traceback" not in message.lower()
 
 
-def test_closing_ends_the_actors_processes_even_after_an_error(
-    model_dir: Path, task_dir: Path, monkeypatch: pytest.MonkeyPatch
+# Actors without a model
+
+
+@pytest.fixture
+def config(model_dir: Path, task_dir: Path, tmp_path: Path) -> Config:
+    """Of a generation with several units for each of two actors."""
+    return tiny.config(model_dir, task_dir, tmp_path / "run", model={"micro_batch": 4})
+
+
+def expected(config: Config) -> Rewards:
+    return SyntheticScorer(config, load_task(config.task)).score(latents())
+
+
+@pytest.mark.parametrize("actors", [1, 2])
+@pytest.mark.parametrize(
+    ("actor", "why"),
+    [
+        (failing_actors.DiesBeforeReplying, "died"),
+        (failing_actors.FailsOnce, "failed with RuntimeError: CUDA error"),
+        (failing_actors.GivesNanOnce, "gave a result that is not finite"),
+        (failing_actors.GivesInfinityOnce, "gave a result that is not finite"),
+        (failing_actors.GivesAnotherShapeOnce, "gave a result that has not the shape"),
+        (failing_actors.AnswersNothingOnce, "gave a result that has not the shape"),
+    ],
+)
+def test_an_actor_that_fails_once_is_replaced_and_the_rewards_are_the_same(
+    actor: Any, why: str, actors: int, config: Config
 ) -> None:
-    monkeypatch.setattr("cluster.pool.ScoringActor", failing_actors.Idle)
+    notes = Notes()
+    with make_pool(config, actors, actor, notes) as pool:
+        before = pool.pids
+        assert np.array_equal(pool.score(latents()), expected(config))
+        assert np.array_equal(pool.score(latents()), expected(config))
+        assert pool.usage.retries > 0
+        assert len(set(before) & set(pool.pids)) == actors - 1
+    assert len(notes.warnings) == 1
+    assert why in notes.warnings[0]
+
+
+def test_an_actor_that_hangs_is_ended_and_replaced(config: Config) -> None:
+    notes = Notes()
+    with make_pool(config, 1, failing_actors.HangsOnce, notes, unit_timeout=1) as pool:
+        assert np.array_equal(pool.score(latents()), expected(config))
+    hung = int(failing_actors.beside(config, "hanging").read_text())
+    assert eventually(lambda: not alive(hung))
+    assert "gave no answer" in notes.warnings[0]
+
+
+def test_what_a_dawdling_actor_has_is_given_to_another_and_the_first_answer_counts(
+    config: Config,
+) -> None:
+    with make_pool(config, 2, failing_actors.Dawdles) as pool:
+        assert np.array_equal(pool.score(latents()), expected(config))  # shows the usual pace
+        before, calm = pool.pids, pool.usage.retries
+        failing_actors.beside(config, "dawdle").touch()
+        for generation in range(3):  # all while it dawdles
+            assert np.array_equal(pool.score(latents(), generation), expected(config))
+        assert pool.usage.retries > calm
+        failing_actors.beside(config, "go on").touch()
+        for generation in range(3):
+            assert np.array_equal(pool.score(latents(), generation), expected(config))
+        assert pool.pids == before
+
+
+def test_a_unit_that_kills_every_actor_is_found_and_named(config: Config) -> None:
+    notes = Notes()
+    with make_pool(config, 2, failing_actors.DiesOfOneUnit, notes, failures=2) as pool:
+        with pytest.raises(ScorerError) as caught:
+            pool.score(latents())
+        message = str(caught.value)
+        assert message.startswith("2 actors were lost over the same micro-batch (cluster.failures)")
+        assert "candidates 0 to " in message
+        assert "subnetwork 1." in message
+        assert "The last one died" in message
+        assert len(message.splitlines()) == 1
+
+
+def test_actors_that_die_of_anything_end_the_search(config: Config) -> None:
+    with (
+        make_pool(config, 1, failing_actors.DiesOfAnyUnit, failures=2) as pool,
+        pytest.raises(ScorerError, match=r"2 actors were lost .*cluster\.failures"),
+    ):
+        pool.score(latents())
+
+
+def test_rewards_that_are_never_finite_are_the_models_fault(config: Config) -> None:
+    with (
+        make_pool(config, 2, failing_actors.AlwaysGivesNan) as pool,
+        pytest.raises(ModelError, match="reward of candidate"),
+    ):
+        pool.score(latents())
+
+
+def test_results_that_never_have_their_shape_end_the_search(config: Config) -> None:
+    with (
+        make_pool(config, 2, failing_actors.AlwaysGivesAnotherShape, failures=2) as pool,
+        pytest.raises(ScorerError, match=r"2 actors were lost .* has not the shape"),
+    ):
+        pool.score(latents())
+
+
+def test_closing_ends_the_actors_processes_even_after_an_error(config: Config) -> None:
     with (
         pytest.raises(ZeroDivisionError),
-        make_pool(tiny.config(model_dir, task_dir), 2) as pool,
+        make_pool(config, 2, failing_actors.Synthetic) as pool,
     ):
         pids = pool.pids
         assert all(alive(pid) for pid in pids)

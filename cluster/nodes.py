@@ -1,0 +1,45 @@
+"""The cluster's machines, as Ray sees them now."""
+
+import contextlib
+from typing import Any
+
+import ray
+from ray._private import state  # the only place that knows of drained machines and of growth
+
+from cluster.placement import Growth, Node
+
+
+def present() -> list[Node]:
+    """What every living machine of the connected cluster has."""
+    return [_node(entry["Resources"]) for entry in _entries() if entry["Alive"]]
+
+
+def alive() -> set[str]:
+    """Ids of the machines that are there."""
+    return {entry["NodeID"] for entry in _entries() if entry["Alive"]}
+
+
+def draining() -> set[str]:
+    """Ids of the machines that are about to go: a preemption notice, for instance."""
+    return set(state.state.get_draining_nodes())
+
+
+def growth() -> list[Growth]:
+    """What an autoscaler may add; nothing where there is none."""
+    config = None
+    with contextlib.suppress(Exception):  # not a public interface
+        config = state.state.get_cluster_config()
+    groups = [] if config is None else config.node_group_configs
+    return [
+        Growth(_node(group.resources), group.max_count if group.max_count >= 0 else 10_000)
+        for group in groups
+    ]
+
+
+def _entries() -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return entries
+
+
+def _node(resources: Any) -> Node:
+    return Node(float(resources.get("CPU", 0.0)), float(resources.get("GPU", 0.0)))
