@@ -1,7 +1,7 @@
 """What runs in a worker process: a LocalScorer that computes the units it is sent."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
@@ -44,3 +44,6 @@ class ScoringActor:
 
     def facts(self) -> ModelFacts:
         return self._scorer.facts()
+
+    def lengths(self) -> Mapping[str, Sequence[int]]:
+        return self._scorer.lengths

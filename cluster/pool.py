@@ -9,7 +9,7 @@ and forget the actor's state.
 import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -62,6 +62,7 @@ class ActorPool(UnitScorer):
             self._mourn()
             self._workers += self._start(count - len(self._workers))
         self._facts: ModelFacts | None = None
+        self._lengths: Mapping[str, Sequence[int]] | None = None
 
     @property
     def workers(self) -> int:
@@ -72,11 +73,17 @@ class ActorPool(UnitScorer):
         """Process ids of the actors, by slot; on the actors' own machines."""
         return [int(worker.pid or 0) for worker in self._workers]
 
+    @property
+    def lengths(self) -> Mapping[str, Sequence[int]]:
+        if self._lengths is None:
+            self._lengths = self._ask("lengths")
+        return self._lengths
+
     def run(self, units: Sequence[Unit], latents: Latents | None) -> list[NDArray[Any]]:
         """Send every actor its share, and what is lost with an actor to its replacement."""
         results: list[NDArray[Any] | None] = [None] * len(units)
         argument = None if latents is None else ray.put(latents)
-        costs = [unit.forward_passes for unit in units]
+        costs = [unit.tokens for unit in units]
         calls: dict[Any, tuple[int, list[int]]] = {}
 
         def send(slot: int, share: list[int]) -> None:

@@ -58,9 +58,9 @@ def test_rewards_equal_a_local_scorers(
     config: Config, actor: ScoringActor, local: LocalScorer
 ) -> None:
     units = [
-        Unit(network, "train", span, (0, 6), 8, reduce=True)
+        unit
         for network in ensemble(config.ensemble, 0)
-        for span in ((0, 2), (2, 6))
+        for unit in local.units(network, "train", 6, reduce=True)
     ]
     results, seconds = actor.run(units, latents())
     expected = local.run(units, latents())
@@ -69,30 +69,29 @@ def test_rewards_equal_a_local_scorers(
 
 
 def test_class_scores_equal_a_local_scorers(actor: ScoringActor, local: LocalScorer) -> None:
-    units = [
-        Unit(FULL_NETWORK, split, (0, 1), (0, 6), 8, reduce=False) for split in ("test", "train")
-    ]
-    for given in (None, latents(1)):
-        results, _ = actor.run(units, given)
-        for result, expected in zip(results, local.run(units, given), strict=True):
-            assert result.shape == (1, 6, 2)
-            assert np.array_equal(result, expected)
+    for population, given in ((None, None), (2, latents(2))):
+        for split in ("test", "train"):
+            units = local.units(FULL_NETWORK, split, population, reduce=False)
+            results, _ = actor.run(units, given)
+            for unit, result, expected in zip(units, results, local.run(units, given), strict=True):
+                assert result.shape == unit.shape(2)
+                assert np.array_equal(result, expected)
 
 
 def test_results_stand_in_the_order_of_the_units(config: Config, actor: ScoringActor) -> None:
     units = [
-        Unit(network, "train", (i, i + 1), (0, 6), 8, reduce=True)
+        Unit(network, "train", (i, i + 1), (0, 3, 5), 20, reduce=True)
         for network in ensemble(config.ensemble, 0)
         for i in range(3)
     ]
     forth, _ = actor.run(units, latents())
     back, _ = actor.run(units[::-1], latents())
     assert [result.tolist() for result in forth] == [result.tolist() for result in back[::-1]]
-    assert len({float(result[0]) for result in forth}) == len(units)
+    assert len({float(result.sum()) for result in forth}) == len(units)
 
 
 def test_seconds_are_those_of_this_call_alone(config: Config, actor: ScoringActor) -> None:
-    unit = Unit(FULL_NETWORK, "train", (0, 1), (0, 6), 8, reduce=True)
+    unit = Unit(FULL_NETWORK, "train", (0, 1), (0, 3, 5), 20, reduce=True)
     calls = [actor.run([unit], latents())[1] for _ in range(3)]
     assert sum(calls) == pytest.approx(actor._scorer.usage.device_seconds)
 
@@ -101,9 +100,10 @@ def test_no_units_take_no_results(actor: ScoringActor) -> None:
     assert actor.run([], latents())[0] == []
 
 
-def test_prompt_and_facts_equal_a_local_scorers(actor: ScoringActor, local: LocalScorer) -> None:
+def test_what_it_tells_equals_a_local_scorers(actor: ScoringActor, local: LocalScorer) -> None:
     assert np.array_equal(actor.prompt(latents()[0]), local.prompt(latents()[0]))
     assert actor.facts() == local.facts()
+    assert actor.lengths() == local.lengths
 
 
 @pytest.mark.parametrize("readout", ["auto", "masked-lm", "encoder"])

@@ -160,8 +160,7 @@ def retries_by_generation(run_dir: Path) -> list[int]:
 def test_actor_killed_amid_a_unit_is_replaced_and_the_rewards_are_the_same(
     model_dir: Path, task_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    halves = {"micro_batch": 4}  # two micro-batches a unit
-    config = tiny.config(model_dir, task_dir, tmp_path / "run", model=halves)
+    config = tiny.config(model_dir, task_dir, tmp_path / "run")
     monkeypatch.setattr("cluster.pool.ScoringActor", failing_actors.DiesAmidAUnit)
     with make_pool(config, 2) as pool:
         before = pool.pids

@@ -66,7 +66,7 @@ def test_a_plan_of_a_tiny_search_is_complete(file: Path, record: Path, capsys: P
     """12 prompts in generations of 4, on 3 subnetworks, with 6 examples in every split."""
     found = tree(capsys, file, record=record)
     assert found["splits"]["train"]["examples"] == 6
-    assert (found["generations"], found["prompts"], found["units_a_generation"]) == (3, 12, 3)
+    assert (found["generations"], found["prompts"], found["units_a_generation"]) == (3, 12, 3 * 5)
     passes = {name: part["forward_passes"] for name, part in found["parts"].items()}
     assert passes == {
         "generation": 72,

@@ -38,7 +38,7 @@ def first(config: Config) -> bool:
 
 
 class DiesAmidAUnit(ScoringActor):
-    """One of them dies after the first micro-batch of its second unit, of two each."""
+    """One of them dies in its fourth unit."""
 
     def load(self, config: Config, task: Task) -> int:
         pid = super().load(config, task)
@@ -74,7 +74,11 @@ class Idle(ScoringActor):
     """Has no model; where only its life and death matter."""
 
     def load(self, config: Config, task: Task) -> int:
+        self._task = task
         return os.getpid()
+
+    def lengths(self) -> dict[str, list[int]]:
+        return {name: [9] * len(split) for name, split in self._task.splits.items()}
 
 
 class DiesOfAnyUnit(Idle):
