@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from cliptune.device import MICRO_BATCH_TOKENS, TEXT_TOKENS
 from cliptune.errors import ModelError, OutOfMemoryError
 from cliptune.scorer import (
     CANDIDATES,
@@ -49,6 +50,7 @@ def test_spans_are_even_as_few_as_can_be_and_fit(population: int, micro_batch: i
 
 def test_spans_of_the_defaults() -> None:
     assert candidate_spans(20, 25) == [(0, 5), (5, 10), (10, 15), (15, 20)]
+    assert candidate_spans(20, 51) == candidate_spans(20, 25)  # on a GPU as on a CPU
     assert candidate_spans(20, 256) == [(0, 10), (10, 20)]
     assert candidate_spans(20, 4) == [(0, 4), (4, 8), (8, 12), (12, 16), (16, 20)]
 
@@ -185,6 +187,17 @@ def test_units_are_ordered_by_subnetwork_then_candidates_then_length() -> None:
         for batch in cut
     ]
     assert {(unit.split, unit.reduce) for unit in scorer.seen} == {("train", True)}
+
+
+def test_a_generation_of_the_defaults_has_more_units_than_64_actors() -> None:
+    """32 examples as long as SST-2's, 20 candidates, 5 subnetworks, L = 50."""
+    lengths = np.random.default_rng(0).integers(12, 45, 32).tolist()
+    sections = {"prompt": {"length": 50}, "ensemble": {"subnetworks": 5}}
+    for tokens in MICRO_BATCH_TOKENS.values():
+        rows = {"micro_batch": tokens // (50 + TEXT_TOKENS)}
+        scorer = Recorder(lengths, model=rows, **sections)
+        scorer.score(np.zeros((20, 5)))
+        assert len(scorer.seen) > 64
 
 
 # How they are put together again

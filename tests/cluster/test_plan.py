@@ -66,8 +66,8 @@ def test_auto_is_what_a_search_on_this_machine_would_choose(machine: Node) -> No
 
 def test_two_actors_on_cpus_and_one_a_gpu() -> None:
     assert chosen(placed(config(), FOUR)[0]) == (2, 0, "cpu", 62)
-    assert chosen(placed(config(), GPUS)[0]) == (2, 1, "cuda", 620)
-    assert chosen(placed(config(), Node(8, 3))[0]) == (3, 1, "cuda", 620)
+    assert chosen(placed(config(), GPUS)[0]) == (2, 1, "cuda", 124)
+    assert chosen(placed(config(), Node(8, 3))[0]) == (3, 1, "cuda", 124)
 
 
 def test_a_given_number_need_not_fit_this_machine() -> None:
@@ -95,7 +95,7 @@ def test_gpus_elsewhere_can_be_planned_for_with_a_number_of_actors(
     with pytest.raises(ConfigError, match=r"this machine has none\. .* cluster\.actors=4"):
         placed(config(**sections), FOUR)
     given = merge(sections, {"cluster": {"actors": 4}})
-    assert chosen(placed(config(**given), FOUR)[0]) == (4, gpus, "cuda", 620)
+    assert chosen(placed(config(**given), FOUR)[0]) == (4, gpus, "cuda", 124)
 
 
 @pytest.mark.parametrize(

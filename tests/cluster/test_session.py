@@ -60,7 +60,7 @@ def test_a_single_cpu_gets_one_actor() -> None:
 def test_every_gpu_gets_an_actor_and_large_batches() -> None:
     assert chosen([TWO_GPUS, EIGHT_CPUS, TWO_GPUS]) == (4, 1, "cuda")
     model = fit_on([TWO_GPUS], {}).model
-    assert (model.micro_batch, model.dtype) == (602, "bfloat16")
+    assert (model.micro_batch, model.dtype) == (120, "bfloat16")
 
 
 def test_a_gpu_can_be_shared() -> None:

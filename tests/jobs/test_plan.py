@@ -239,7 +239,7 @@ def test_a_gpu_that_is_elsewhere_cannot_be_measured_but_planned_for(
     with pytest.raises(ConfigError, match="--record FILE, or --no-measure"):
         run(*words)
     found = tree(capsys, *words, record=record)
-    assert (found["device"], found["micro_batch"], found["gpus_per_actor"]) == ("cuda", 620, 1)
+    assert (found["device"], found["micro_batch"], found["gpus_per_actor"]) == ("cuda", 124, 1)
 
 
 def test_a_search_limited_by_time_alone(file: Path, record: Path, capsys: Printed) -> None:
