@@ -116,6 +116,8 @@ def test_a_whole_search_costs_what_was_planned(
     config = tiny.config(model_dir, task_dir, tmp_path / "run", search=limits)
     scorer = LocalScorer(config, load_task(config.task))
     found, meter = planned(scorer), Meter(scorer)
+    scorer.canary()
+    canary = meter.take()
     result = search(config, scorer)
     count = found.generations
     assert count is not None
@@ -127,7 +129,7 @@ def test_a_whole_search_costs_what_was_planned(
     assert result.cost.evaluation_passes == found.evaluation.forward_passes
     each = np.add(cost(found.generation), cost(found.validation))
     once = np.add(cost(found.manual), cost(found.evaluation))
-    assert meter.take() == tuple(count * each + once)
+    assert meter.take() == tuple(count * each + once + canary)
 
 
 def by_hand(**sections: Any) -> Plan:
