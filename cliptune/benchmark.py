@@ -45,9 +45,8 @@ from cliptune.comparison import (
 from cliptune.contenders import Ceiling, Contender, Inference, Naive, Scorer, Work
 from cliptune.errors import CliptuneError, ConfigError
 from cliptune.local import LocalScorer
-from cliptune.probe import watched, weight_bytes
+from cliptune.probe import warm_up, watched, weight_bytes
 from cliptune.randomness import generator
-from cliptune.scorer import Unit
 from cliptune.subnetwork import FULL_NETWORK, ensemble
 
 if TYPE_CHECKING:
@@ -128,8 +127,7 @@ def _measure(options: Options, folder: Path) -> Report:
         (options.population, scorer.config.prompt.dimension)
     )
     work = Work(scorer, latents, ensemble(scorer.config.ensemble, 0), options.clock)
-    one = Unit(FULL_NETWORK, "train", (0, 1), (0, 1), 1, reduce=True)
-    scorer.run([one], latents)  # what libraries take at their first use is not the scorer's
+    warm_up(scorer, FULL_NETWORK)  # what libraries take at their first use is not the scorer's
     with watched(work.device) as peak:  # before anything larger has left memory behind
         rewards = scorer.score(latents)
     own = weight_bytes(scorer.model.module, scorer.model.module.dtype)

@@ -57,7 +57,7 @@ class Work:
     def lengths(self) -> list[int]:
         """Tokens of each example with its prompt, without padding."""
         length = self.scorer.config.prompt.length
-        return [length + tokens for tokens in self.scorer.encoded["train"].lengths]
+        return [length + tokens for tokens in self.scorer.lengths["train"]]
 
     @property
     def passes(self) -> int:

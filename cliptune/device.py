@@ -21,7 +21,7 @@ OUT_OF_MEMORY = (
     "bad_alloc",
     "ALLOC_FAILED",
 )
-MICRO_BATCH_TOKENS = {"cpu": 2_048, "cuda": 20_480}  # cpu: what its cache holds; cuda: occupancy
+MICRO_BATCH_TOKENS = {"cpu": 2_048, "cuda": 4_096}  # cpu: what its cache holds; cuda: enough units
 TEXT_TOKENS = 30  # of an example, about
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,9 +16,8 @@ from cliptune.errors import OutOfMemoryError
 from cliptune.hashing import digest
 from cliptune.models import load_model
 from cliptune.models.load import config_digest, weights_digest
-from cliptune.models.tokenize import Encoded
 from cliptune.rewards import REWARDS
-from cliptune.scorer import ModelFacts, Unit, UnitScorer, micro_batches
+from cliptune.scorer import ModelFacts, Unit, UnitScorer
 from cliptune.task import Task
 from cliptune.thinning import Thinner
 from cliptune.types import Latent, Latents, PromptArray
@@ -51,10 +50,16 @@ class LocalScorer(UnitScorer):
             name: self.model.encode(split, config.prompt.length)
             for name, split in task.splits.items()
         }
+        self._lengths = {name: encoded.lengths for name, encoded in self.encoded.items()}
+        self._prompts = (b"", torch.empty(0))  # the last ones, and of what latents
 
     @property
     def workers(self) -> int:
         return 1
+
+    @property
+    def lengths(self) -> Mapping[str, Sequence[int]]:
+        return self._lengths
 
     def run(self, units: Sequence[Unit], latents: Latents | None) -> list[NDArray[Any]]:
         """Compute units one by one, in their order."""
@@ -67,8 +72,9 @@ class LocalScorer(UnitScorer):
         finally:
             self.usage.device_seconds += time.perf_counter() - started
         torch.cuda.empty_cache()  # here nothing of the error is left, which held on to its arrays
+        rows = max(unit.rows for unit in units)
         raise OutOfMemoryError(
-            f"A micro-batch of {units[0].micro_batch} rows does not fit into the memory of "
+            f"A micro-batch of {rows} rows does not fit into the memory of "
             f"{self.config.model.device}. A shorter prompt or text, or a smaller model, takes less."
         )
 
@@ -83,7 +89,7 @@ class LocalScorer(UnitScorer):
             width=self.model.width,
             parameters=self.model.parameters,
             truncated={name: e.truncated for name, e in self.encoded.items()},
-            tokens={name: sum(e.lengths) for name, e in self.encoded.items()},
+            tokens={name: sum(lengths) for name, lengths in self._lengths.items()},
             config_sha256=config_digest(self.model.module.config.to_dict()),
             inputs_sha256=self._inputs_digest(),
         )
@@ -97,24 +103,17 @@ class LocalScorer(UnitScorer):
         if unit.subnetwork != self._thinner.current:
             self.model.network_changed()
             self._thinner.switch(unit.subnetwork)
-        prompts = None if latents is None else self._soft_prompt(latents[slice(*unit.candidates)])
-        scores = self._class_scores(prompts, self.encoded[unit.split], unit)
+        prompts = None if latents is None else self._prompted(latents[slice(*unit.candidates)])
+        batch = self.model.batch(self.encoded[unit.split], unit.examples)
+        scores: NDArray[np.float32] = self.model.class_scores(prompts, batch).cpu().numpy()
         if not unit.reduce:
             return scores
-        labels = self.task[unit.split].labels[slice(*unit.examples)]
-        reward = REWARDS[self.config.search.loss]
-        rewards = reward(scores, labels, self.config.search.margin)
-        return np.asarray(rewards.mean(axis=1))
+        labels = self.task[unit.split].labels[list(unit.examples)]
+        return REWARDS[self.config.search.loss](scores, labels, self.config.search.margin)
 
-    def _class_scores(
-        self, prompts: Tensor | None, encoded: Encoded, unit: Unit
-    ) -> NDArray[np.float32]:
-        """`(candidates, examples, classes)` of a unit, one micro-batch after the other."""
-        candidates = unit.candidates[1] - unit.candidates[0]
-        first, last = unit.examples
-        scores = np.empty((candidates, last - first, self.task.classes), np.float32)
-        for rows in micro_batches(unit, encoded.lengths):
-            batch = self.model.batch(encoded, rows)
-            result = self.model.class_scores(prompts, batch)
-            scores[:, [row - first for row in rows]] = result.cpu().numpy()
-        return scores
+    def _prompted(self, latents: Latents) -> Tensor:
+        """Prompts `(candidates, length, width)`, made once for units of the same candidates."""
+        of = latents.tobytes()
+        if of != self._prompts[0]:
+            self._prompts = (of, self._soft_prompt(latents))
+        return self._prompts[1]

@@ -86,7 +86,12 @@ def advance(scorer: Scorer, run: RunDirectory, observer: Observer) -> Result:
     config, task = scorer.config, scorer.task
     examples = len(task["train"])
     generations = limits.generations(config, examples)
-    past = run.begin(config, task, scorer.facts())
+    past = run.begin(config, task, scorer.facts(), scorer.canary())
+    if run.rounds_anew:
+        observer.warning(
+            "Rewards are rounded otherwise here than where the run began: the search goes on from "
+            "its journal, but not bit for bit as it would have there."
+        )
     strategy = make_strategy(config)
     _relive(past, strategy, run, observer)
     if past and past[-1].micro_batch is not None:

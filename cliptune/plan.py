@@ -6,7 +6,7 @@ one subnetwork; the label texts of the encoder read-out, a handful a subnetwork,
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -16,58 +16,47 @@ from numpy.typing import NDArray
 from cliptune import limits
 from cliptune.config import Config
 from cliptune.evaluation import evaluate, validate
-from cliptune.scorer import Scorer, Unit, UnitScorer, micro_batches
+from cliptune.scorer import Scorer, Unit, UnitScorer
 from cliptune.task import Task
 from cliptune.types import Latents
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Rows that go through the model at once."""
+    """A unit, and what of it is in vain."""
 
-    split: str
-    examples: tuple[int, ...]
-    candidates: int
+    unit: Unit
     prompted: bool
-    tokens: int  # with the prompt vectors
-    padding: int  # what fills the shorter rows up
+    padding: int  # tokens that fill the shorter rows up
+
+    @property
+    def tokens(self) -> int:
+        """Those that count, with the prompt vectors."""
+        return self.computed - self.padding
 
     @property
     def computed(self) -> int:
         """Tokens that the model computes, padding included."""
-        return self.tokens + self.padding
-
-
-@dataclass(frozen=True)
-class UnitCost:
-    """What one unit takes."""
-
-    forward_passes: int
-    tokens: int  # with the prompt vectors
-    padding: int
-
-    @property
-    def computed(self) -> int:
-        return self.tokens + self.padding
+        return self.unit.tokens
 
 
 @dataclass(frozen=True)
 class Work:
     """Units by call: those of one call can be computed side by side, the calls one by one."""
 
-    calls: tuple[tuple[UnitCost, ...], ...]
+    calls: tuple[tuple[MicroBatch, ...], ...]
 
     @property
     def forward_passes(self) -> int:
-        return sum(unit.forward_passes for call in self.calls for unit in call)
+        return sum(batch.unit.forward_passes for call in self.calls for batch in call)
 
     @property
     def tokens(self) -> int:
-        return sum(unit.tokens for call in self.calls for unit in call)
+        return sum(batch.tokens for call in self.calls for batch in call)
 
     @property
     def padding(self) -> int:
-        return sum(unit.padding for call in self.calls for unit in call)
+        return sum(batch.padding for call in self.calls for batch in call)
 
 
 @dataclass(frozen=True)
@@ -99,79 +88,54 @@ def plan(config: Config, task: Task, lengths: Mapping[str, Sequence[int]]) -> Pl
     scorer = cast(Scorer, counter)  # nobody asks here for what it lacks
     latents = np.broadcast_to(0.0, (search.population, config.prompt.dimension))
     counter.score(latents)
-    generation, training = counter.take(), sorted(counter.batches, key=_size)
+    generation = counter.take()
     validate(scorer, latents[0])
     validation = counter.take()
     validate(scorer, None)
     manual = counter.take()
     evaluate(scorer, latents[0], generation=0)
+    evaluation = counter.take()
+    training = sorted(_batches(generation), key=_size)
     return Plan(
         generation=generation,
         validation=validation,
         manual=manual,
-        evaluation=counter.take(),
+        evaluation=evaluation,
         generations=limits.generations(config, len(task["train"])),
         typical=training[len(training) // 2],
-        largest=max(counter.batches, key=_size),
+        largest=max(_batches(generation, validation, manual, evaluation), key=_size),
     )
 
 
 class CountingScorer(UnitScorer):
-    """Answers every unit with zeros and notes what a LocalScorer would have computed for it."""
+    """Answers every unit with zeros and notes what it would have taken."""
 
     def __init__(self, config: Config, task: Task, lengths: Mapping[str, Sequence[int]]) -> None:
         super().__init__(config, task)
         self._lengths = lengths
-        self._calls: list[tuple[UnitCost, ...]] = []
-        self._costs: dict[tuple[object, ...], UnitCost] = {}
-        self.batches: list[MicroBatch] = []  # of all units that differ
+        self._calls: list[tuple[MicroBatch, ...]] = []
+
+    @property
+    def lengths(self) -> Mapping[str, Sequence[int]]:
+        return self._lengths
 
     def run(self, units: Sequence[Unit], latents: Latents | None) -> list[NDArray[Any]]:
-        self._calls.append(tuple(self._cost(unit, latents is not None) for unit in units))
-        return [self._zeros(unit) for unit in units]
+        self._calls.append(tuple(self._count(unit, latents is not None) for unit in units))
+        return [np.zeros(unit.shape(self.task.classes), np.float32) for unit in units]
 
     def take(self) -> Work:
         """What was counted since this was last called."""
         calls, self._calls = tuple(self._calls), []
         return Work(calls)
 
-    def _zeros(self, unit: Unit) -> NDArray[np.float32]:
-        candidates = unit.candidates[1] - unit.candidates[0]
-        examples = unit.examples[1] - unit.examples[0]
-        shape = (candidates,) if unit.reduce else (candidates, examples, self.task.classes)
-        return np.zeros(shape, np.float32)
+    def _count(self, unit: Unit, prompted: bool) -> MicroBatch:
+        each = [self._lengths[unit.split][row] for row in unit.examples]
+        candidates = unit.rows // len(each)
+        return MicroBatch(unit, prompted, candidates * (max(each) * len(each) - sum(each)))
 
-    def _cost(self, unit: Unit, prompted: bool) -> UnitCost:
-        """The sum of its micro-batches; units through other subnetworks are counted once."""
-        candidates = unit.candidates[1] - unit.candidates[0]
-        shape = (unit.split, unit.examples, candidates, prompted)
-        if shape not in self._costs:
-            batches = self._micro_batches(unit, candidates, prompted)
-            self.batches += batches
-            self._costs[shape] = UnitCost(
-                forward_passes=unit.forward_passes,
-                tokens=sum(batch.tokens for batch in batches),
-                padding=sum(batch.padding for batch in batches),
-            )
-        return self._costs[shape]
 
-    def _micro_batches(self, unit: Unit, candidates: int, prompted: bool) -> list[MicroBatch]:
-        lengths = self._lengths[unit.split]
-        prompt = self.config.prompt.length if prompted else 0
-        batches = []
-        for rows in micro_batches(unit, lengths):
-            each = [lengths[row] for row in rows]
-            batches.append(
-                MicroBatch(
-                    split=unit.split,
-                    examples=tuple(rows),
-                    candidates=candidates,
-                    prompted=prompted,
-                    tokens=candidates * (sum(each) + prompt * len(each)),
-                    padding=candidates * (max(each) * len(each) - sum(each)),
-                )
-            )
-        return batches
+def _batches(*works: Work) -> Iterator[MicroBatch]:
+    return (batch for work in works for call in work.calls for batch in call)
 
 
 def _size(batch: MicroBatch) -> int:

@@ -23,6 +23,7 @@ from cliptune.thinning import find_sites
 if TYPE_CHECKING:
     from cliptune.config import EnsembleConfig
     from cliptune.plan import MicroBatch
+    from cliptune.subnetwork import SubnetworkSpec
 
 PROCESS = Path("/proc/self")
 
@@ -32,6 +33,13 @@ class Peak:
     """How far memory rose at most, in bytes; None where the system does not say."""
 
     bytes: int | None = None
+
+
+def warm_up(scorer: LocalScorer, subnetwork: SubnetworkSpec) -> None:
+    """Turn the model into a subnetwork by scoring one example with it."""
+    length = scorer.config.prompt.length + scorer.lengths["train"][0]
+    unit = Unit(subnetwork, "train", (0, 1), (0,), length, reduce=True)
+    scorer.run([unit], np.zeros((1, scorer.config.prompt.dimension)))
 
 
 def weight_bytes(module: nn.Module, dtype: torch.dtype) -> int:
@@ -63,7 +71,7 @@ def activation_bytes(scorer: LocalScorer, batch: MicroBatch) -> int | None:
     To be called before anything larger is scored: on a CPU, memory that the process has had
     before is reused unseen.
     """
-    _thin(scorer)
+    warm_up(scorer, ensemble(scorer.config.ensemble, 0)[0])
     with watched(scorer.model.device.type) as peak:
         _forward(scorer, batch)
     return peak.bytes
@@ -71,7 +79,7 @@ def activation_bytes(scorer: LocalScorer, batch: MicroBatch) -> int | None:
 
 def tokens_per_second(scorer: LocalScorer, batch: MicroBatch, seconds: float) -> float:
     """Tokens computed a second, padding included: a micro-batch again and again, the median."""
-    _thin(scorer)
+    warm_up(scorer, ensemble(scorer.config.ensemble, 0)[0])
     _forward(scorer, batch)  # the first one of a shape is slower
     took: list[float] = []
     end = time.perf_counter() + seconds
@@ -123,16 +131,9 @@ def _status(name: str) -> int:
     return 1024 * int(found[1])
 
 
-def _thin(scorer: LocalScorer) -> None:
-    """Turn the model into a generation's first subnetwork, by scoring one example with it."""
-    (subnetwork, *_) = ensemble(scorer.config.ensemble, 0)
-    latents = np.zeros((1, scorer.config.prompt.dimension))
-    scorer.run([Unit(subnetwork, "train", (0, 1), (0, 1), 1, reduce=True)], latents)
-
-
 def _forward(scorer: LocalScorer, batch: MicroBatch) -> None:
     """A micro-batch as the scorer runs it; what is in the prompts makes no difference here."""
-    model, length = scorer.model, scorer.config.prompt.length
-    shape = (batch.candidates, length, model.width)
+    model, length, unit = scorer.model, scorer.config.prompt.length, batch.unit
+    shape = (unit.rows // len(unit.examples), length, model.width)
     prompts = torch.zeros(shape, device=model.device) if batch.prompted else None
-    model.class_scores(prompts, model.batch(scorer.encoded[batch.split], batch.examples)).cpu()
+    model.class_scores(prompts, model.batch(scorer.encoded[unit.split], unit.examples)).cpu()

@@ -1,7 +1,8 @@
 """The run directory: what a search is, its journal, telemetry, and at the end result and prompt.
 
 config.yaml         as resolved; running it again repeats the search
-origin.json         what decides the results, with hashes of data and model, and where it ran
+origin.json         what decides the results, with hashes of data and model, and where it ran: the
+                    platforms of its drivers, the canaries of its scorers
 journal/            the search, deterministic (see journal.py)
 telemetry/          what differs from run to run: seconds, actors, retries
 result.json         the chosen prompt, the table, the cost
@@ -15,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import yaml
@@ -44,6 +45,8 @@ from cliptune.storage import Folder, open_folder
 from cliptune.task import Task
 from cliptune.types import PromptArray
 
+T = TypeVar("T")
+
 
 class RunDirectory:
     """The record of one search, held by the process that writes it; see `opened`."""
@@ -54,6 +57,7 @@ class RunDirectory:
         self._folder = folder
         self.begun = folder.exists(ORIGIN)
         self.moved = False  # whether another machine or other libraries wrote some of it
+        self.rounds_anew = False  # whether a scorer goes on with it that rounds as none before
 
     @property
     def path(self) -> str:
@@ -68,7 +72,7 @@ class RunDirectory:
             self.journal = Journal(self._folder, origin=digest(before["identity"]))
             self._past(config, task)
 
-    def begin(self, config: Config, task: Task, facts: ModelFacts) -> list[Generation]:
+    def begin(self, config: Config, task: Task, facts: ModelFacts, canary: str) -> list[Generation]:
         """Write down what is searched, or check that it is the same; returns what was journalled.
 
         `config` is resolved: nothing in it is left on auto.
@@ -76,21 +80,24 @@ class RunDirectory:
         self._config = config = config.model_copy(update={"run_dir": self.path})
         self._facts = facts
         self.identity = identity(config, task, facts)
-        here, places = fingerprint(), []
+        here, places, canaries = fingerprint(), [], []
         if self.begun:
             before = self._origin(self.identity)
             self.identity = before["identity"]  # without settings that were not known by then
             places = before.get("platforms", [])
+            canaries = before.get("canaries", [])  # the first runs lack them
         self.moved = any(place != here for place in places)
+        self.rounds_anew = bool(canaries) and canary not in canaries
         self.journal = Journal(self._folder, origin=digest(self.identity))
         past = self._past(config, task)
         self._folder.write(CONFIG, _yaml(config))
-        if here not in places:
+        if here not in places or canary not in canaries:
             origin = {
                 "schema_version": config.schema_version,
                 "identity": self.identity,
                 "facts": asdict(facts),
-                "platforms": [*places, here],
+                "platforms": _with(places, here),
+                "canaries": _with(canaries, canary),
             }
             self._folder.write(ORIGIN, _json(origin))
         self.begun = True
@@ -228,6 +235,10 @@ def _refuse_smaller(config: Config, task: Task, past: list[Generation]) -> None:
             f"{done} generations ({reason}), but the run has {len(past)} already. Give at least as "
             "much as it had."
         )
+
+
+def _with(known: list[T], one: T) -> list[T]:
+    return known if one in known else [*known, one]
 
 
 def _json(value: Any) -> bytes:

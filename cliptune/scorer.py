@@ -1,15 +1,15 @@
 """What a scorer offers, and the units of work that every scorer is made of.
 
-A unit is some candidates on some examples through one subnetwork. Its shape follows from the
-config alone, never from who computes it: that is why rewards are the same, bit for bit, on any
-number of actors.
+A unit is one micro-batch: some candidates on some examples through one subnetwork. Which rows it
+holds follows from the config and the examples' lengths alone, never from who computes it: that is
+why rewards are the same, bit for bit, on any number of actors.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cliptune.errors import ModelError, OutOfMemoryError
+from cliptune.hashing import digest
+from cliptune.randomness import generator
 from cliptune.subnetwork import SubnetworkSpec, ensemble
 from cliptune.task import Task
 from cliptune.types import ClassScores, Latent, Latents, PromptArray, Rewards
@@ -26,8 +28,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-EVALUATION_CHUNK = 256  # examples of a unit that returns class scores
-CANDIDATES = 5  # of a unit: few, so that there are several units an actor
+CANDIDATES = 5  # of a unit; its examples pad little all the same, as they are sorted by length
 ROWS_PER_CANDIDATE = 16  # more candidates fit a large micro-batch; many share examples of a length
 FILL = 2  # a micro-batch is padded rather than left below this part of its size
 
@@ -57,18 +58,33 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A piece of work; spans are [start, end) of the candidates and of the split's examples."""
+    """One micro-batch: some candidates on some examples of a split, through one subnetwork."""
 
     subnetwork: SubnetworkSpec
     split: str
-    candidates: tuple[int, int]
-    examples: tuple[int, int]
-    micro_batch: int  # rows of a forward pass at most
-    reduce: bool  # to one reward a candidate, where it is computed
+    candidates: tuple[int, int]  # a span, [start, end)
+    examples: tuple[int, ...]  # rows of the split
+    length: int  # tokens of a row, padding and prompt vectors included
+    reduce: bool  # to one reward an example, where it is computed
+
+    @property
+    def rows(self) -> int:
+        """Inputs that go through the model at once: each candidate with each example."""
+        return (self.candidates[1] - self.candidates[0]) * len(self.examples)
 
     @property
     def forward_passes(self) -> int:
-        return (self.candidates[1] - self.candidates[0]) * (self.examples[1] - self.examples[0])
+        return self.rows
+
+    @property
+    def tokens(self) -> int:
+        """What it costs: tokens that the model computes, padding included."""
+        return self.rows * self.length
+
+    def shape(self, classes: int) -> tuple[int, ...]:
+        """Of its result: `(candidates, examples)` rewards, or class scores with an axis more."""
+        each = (self.candidates[1] - self.candidates[0], len(self.examples))
+        return each if self.reduce else (*each, classes)
 
 
 class Scorer(Protocol):
@@ -106,6 +122,9 @@ class Scorer(Protocol):
     def facts(self) -> ModelFacts:
         """Identity and size of the model."""
 
+    def canary(self) -> str:
+        """SHA-256 of what a small computation comes to: equal where rewards are rounded alike."""
+
 
 class UnitScorer(ABC):
     """A Scorer that cuts its work into units and leaves only their execution open."""
@@ -115,12 +134,20 @@ class UnitScorer(ABC):
         self.task = task
         self.usage = Usage()
         self.micro_batch = int(config.model.micro_batch)
+        self._cuts: dict[tuple[str, int, int], list[tuple[int, ...]]] = {}
+
+    @property
+    @abstractmethod
+    def lengths(self) -> Mapping[str, Sequence[int]]:
+        """Tokens of every example by split, without the prompt."""
 
     @abstractmethod
     def run(self, units: Sequence[Unit], latents: Latents | None) -> list[NDArray[Any]]:
         """Compute the units, in any order and anywhere; results in the order of the units.
 
-        Raises OutOfMemoryError where a micro-batch does not fit.
+        A result is float64 rewards `(candidates, examples)` of a unit that reduces, else float32
+        class scores `(candidates, examples, classes)`. Raises OutOfMemoryError where a unit does
+        not fit.
         """
 
     def score(self, latents: Latents, generation: int = 0) -> Rewards:
@@ -134,7 +161,43 @@ class UnitScorer(ABC):
         self, latents: Latents | None, split: str, subnetworks: Sequence[SubnetworkSpec]
     ) -> ClassScores:
         """Class scores `(population, subnetworks, examples, classes)`, float32."""
-        return self._fitting(lambda: self._scores_of_classes(latents, split, subnetworks))
+        return self._fitting(lambda: self._run(latents, split, subnetworks, reduce=False))
+
+    def canary(self) -> str:
+        """SHA-256 of the bits of a generation's first unit, its class scores and its rewards.
+
+        They tell what hardware, threads, libraries and this code round to. Of made-up latents, and
+        not counted in `usage`.
+        """
+        used, rows = self.usage, self.micro_batch
+        self.usage = Usage()
+        try:
+            return self._fitting(self._canary)
+        finally:
+            self.usage, self.micro_batch = used, rows
+
+    def units(
+        self, subnetwork: SubnetworkSpec, split: str, population: int | None, *, reduce: bool
+    ) -> list[Unit]:
+        """A population on a split through one subnetwork; None is one pass without a prompt.
+
+        Ordered by candidates, then by the examples' length.
+        """
+        lengths = self.lengths[split]
+        prompt = 0 if population is None else self.config.prompt.length
+        return [
+            Unit(subnetwork, split, span, rows, prompt + lengths[rows[-1]], reduce)
+            for span in candidate_spans(1 if population is None else population, self.micro_batch)
+            for rows in self._cut(split, span[1] - span[0])
+        ]
+
+    def _cut(self, split: str, candidates: int) -> list[tuple[int, ...]]:
+        """The micro-batches of a split, made once: every span and subnetwork has the same."""
+        key = (split, candidates, self.micro_batch)
+        if key not in self._cuts:
+            lengths = self.lengths[split]
+            self._cuts[key] = list(micro_batches(lengths, candidates, self.micro_batch))
+        return self._cuts[key]
 
     def _fitting(self, work: Callable[[], T]) -> T:
         while True:
@@ -145,17 +208,17 @@ class UnitScorer(ABC):
                     raise
             self.micro_batch //= 2
 
+    def _canary(self) -> str:
+        (subnetwork, *_) = ensemble(self.config.ensemble, 0)
+        population = self.config.search.population
+        first, *_ = self.units(subnetwork, "train", population, reduce=True)
+        latents = generator("canary").standard_normal((population, self.config.prompt.dimension))
+        results = self.run([replace(first, reduce=False), first], latents)
+        return digest([result.tobytes().hex() for result in results])
+
     def _score(self, latents: Latents, generation: int) -> Rewards:
         subnetworks = ensemble(self.config.ensemble, generation)
-        spans = candidate_spans(len(latents), self.micro_batch)
-        everything = (0, len(self.task["train"]))
-        units = [
-            Unit(subnetwork, "train", span, everything, self.micro_batch, reduce=True)
-            for subnetwork in subnetworks
-            for span in spans
-        ]
-        results = self._run(units, latents)
-        rewards = np.concatenate(results).reshape(len(subnetworks), len(latents)).T.copy()
+        rewards = self._run(latents, "train", subnetworks, reduce=True).mean(axis=-1)
         if len(bad := np.argwhere(~np.isfinite(rewards))):
             candidate, subnetwork = bad[0]
             raise ModelError(
@@ -163,33 +226,30 @@ class UnitScorer(ABC):
                 f"{generation} is {rewards[candidate, subnetwork]}; expected finite numbers. "
                 "A wider model.dtype or a smaller prompt.scale may help."
             )
-        return rewards
+        return np.asarray(rewards)
 
-    def _scores_of_classes(
-        self, latents: Latents | None, split: str, subnetworks: Sequence[SubnetworkSpec]
-    ) -> ClassScores:
-        population, examples = 1 if latents is None else len(latents), len(self.task[split])
-        spans = candidate_spans(population, self.micro_batch)
-        chunks = [
-            (start, min(start + EVALUATION_CHUNK, examples))
-            for start in range(0, examples, EVALUATION_CHUNK)
-        ]
+    def _run(
+        self,
+        latents: Latents | None,
+        split: str,
+        subnetworks: Sequence[SubnetworkSpec],
+        *,
+        reduce: bool,
+    ) -> NDArray[Any]:
+        """`(population, subnetworks, examples)` rewards, or class scores with an axis more."""
+        population = None if latents is None else len(latents)
         places = [
-            (n, span, chunk) for n in range(len(subnetworks)) for span in spans for chunk in chunks
+            (n, unit)
+            for n, subnetwork in enumerate(subnetworks)
+            for unit in self.units(subnetwork, split, population, reduce=reduce)
         ]
-        units = [
-            Unit(subnetworks[n], split, span, chunk, self.micro_batch, reduce=False)
-            for n, span, chunk in places
-        ]
-        scores = np.empty((population, len(subnetworks), examples, self.task.classes), np.float32)
-        for (n, span, chunk), result in zip(places, self._run(units, latents), strict=True):
-            scores[slice(*span), n, slice(*chunk)] = result
-        return scores
-
-    def _run(self, units: Sequence[Unit], latents: Latents | None) -> list[NDArray[Any]]:
-        results = self.run(units, latents)
+        units = [unit for _, unit in places]
+        shape = (1 if population is None else population, len(subnetworks), len(self.task[split]))
+        gathered = np.empty(shape) if reduce else np.empty((*shape, self.task.classes), np.float32)
+        for (n, unit), result in zip(places, self.run(units, latents), strict=True):
+            gathered[slice(*unit.candidates), n, list(unit.examples)] = result
         self.usage.forward_passes += sum(unit.forward_passes for unit in units)
-        return results
+        return gathered
 
 
 def candidate_spans(population: int, micro_batch: int) -> list[tuple[int, int]]:
@@ -199,22 +259,23 @@ def candidate_spans(population: int, micro_batch: int) -> list[tuple[int, int]]:
     return list(pairwise(cuts))
 
 
-def micro_batches(unit: Unit, lengths: Sequence[int]) -> Iterator[list[int]]:
-    """A unit's examples, a forward pass after the other: those of one length together.
+def micro_batches(
+    lengths: Sequence[int], candidates: int, micro_batch: int
+) -> Iterator[tuple[int, ...]]:
+    """A split's examples, a micro-batch after the other: those of one length together.
 
     A micro-batch without padding needs no mask, and nothing is computed in vain; only one that
-    would be too small takes longer examples, too. `lengths` are the tokens of the split's examples.
+    would be too small takes longer examples, too. Sorted by `lengths`, the examples' tokens: the
+    last one of a micro-batch is its longest.
     """
-    order = sorted(range(*unit.examples), key=lambda row: lengths[row])
-    candidates = unit.candidates[1] - unit.candidates[0]
-    most = max(1, unit.micro_batch // candidates)
-    enough = -(-unit.micro_batch // (FILL * candidates))
+    most = max(1, micro_batch // candidates)
+    enough = -(-micro_batch // (FILL * candidates))
     batch: list[int] = []
-    for row in order:
+    for row in sorted(range(len(lengths)), key=lambda row: lengths[row]):
         another = batch and lengths[row] != lengths[batch[0]]
         if len(batch) == most or (another and len(batch) >= enough):
-            yield batch
+            yield tuple(batch)
             batch = []
         batch.append(row)
     if batch:
-        yield batch
+        yield tuple(batch)

@@ -75,4 +75,4 @@ class SyntheticScorer(UnitScorer):
             some = latents[slice(*unit.candidates)]
         points = np.sin(1.0 + unit.subnetwork.index + np.array(unit.examples))  # one an example
         differences = some[:, None, :] - points[None, :, None]
-        return np.square(differences).mean(axis=2)
+        return np.asarray(np.square(differences).mean(axis=2))

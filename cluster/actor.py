@@ -4,14 +4,18 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from cliptune.config import Config
-from cliptune.scorer import ModelFacts, Unit, UnitScorer
+from cliptune.scorer import ModelFacts, Unit
 from cliptune.task import Task
 from cliptune.types import Latent, Latents, PromptArray
+
+if TYPE_CHECKING:
+    from cliptune.local import LocalScorer
+    from cliptune.synthetic import SyntheticScorer
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class ScoringActor:
         self._scorer = self.make_scorer(config, task, threads)
         return Arrival(self._scorer.lengths, self._scorer.canary())
 
-    def make_scorer(self, config: Config, task: Task, threads: int) -> UnitScorer:
+    def make_scorer(self, config: Config, task: Task, threads: int) -> "LocalScorer | SyntheticScorer":
         """What computes; imported here, since an actor that waits for its place needs no torch."""
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         import torch

@@ -92,7 +92,7 @@ def awaited(work: Work, actors: int) -> int:
     return sum(
         max(
             sum(call[unit].computed for unit in share)
-            for share in shares([unit.forward_passes for unit in call], actors)
+            for share in shares([batch.computed for batch in call], actors)
         )
         for call in work.calls
     )

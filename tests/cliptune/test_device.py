@@ -24,7 +24,7 @@ def test_a_gpu_means_cuda_bfloat16_and_a_larger_micro_batch(
 ) -> None:
     monkeypatch.setattr(device, "cpu_multiplies_bfloat16", lambda: False)
     model = resolved(cuda=True)
-    assert (model.device, model.dtype, model.micro_batch) == ("cuda", "bfloat16", 256)
+    assert (model.device, model.dtype, model.micro_batch) == ("cuda", "bfloat16", 51)
 
 
 @pytest.mark.parametrize(("fast", "dtype"), [(True, "bfloat16"), (False, "float32")])

@@ -15,7 +15,7 @@ from cliptune.errors import ConfigError
 from cliptune.evaluation import evaluate, validate
 from cliptune.local import LocalScorer
 from cliptune.loop import search
-from cliptune.plan import Plan, UnitCost, Work, plan
+from cliptune.plan import MicroBatch, Plan, Work, plan
 from cliptune.scorer import UnitScorer
 from cliptune.task import load_task
 
@@ -54,8 +54,7 @@ class Meter:
 
 
 def planned(scorer: LocalScorer) -> Plan:
-    lengths = {name: encoded.lengths for name, encoded in scorer.encoded.items()}
-    return plan(scorer.config, scorer.task, lengths)
+    return plan(scorer.config, scorer.task, scorer.lengths)
 
 
 def cost(work: Work) -> tuple[int, int, int]:
@@ -79,9 +78,8 @@ PADDED = ("many candidates a unit", "uneven units", "one micro-batch")  # rather
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_plan_is_what_a_scorer_does_to_the_last_token(
-    name: str, model_dir: Path, task_dir: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, model_dir: Path, task_dir: Path
 ) -> None:
-    monkeypatch.setattr(scorer_module, "EVALUATION_CHUNK", 4)  # of 6 examples
     config = tiny.config(model_dir, task_dir, **SHAPES[name])
     scorer = LocalScorer(config, load_task(config.task))
     found, meter = planned(scorer), Meter(scorer)
@@ -118,6 +116,8 @@ def test_a_whole_search_costs_what_was_planned(
     config = tiny.config(model_dir, task_dir, tmp_path / "run", search=limits)
     scorer = LocalScorer(config, load_task(config.task))
     found, meter = planned(scorer), Meter(scorer)
+    scorer.canary()
+    canary = meter.take()
     result = search(config, scorer)
     count = found.generations
     assert count is not None
@@ -129,7 +129,7 @@ def test_a_whole_search_costs_what_was_planned(
     assert result.cost.evaluation_passes == found.evaluation.forward_passes
     each = np.add(cost(found.generation), cost(found.validation))
     once = np.add(cost(found.manual), cost(found.evaluation))
-    assert meter.take() == tuple(count * each + once)
+    assert meter.take() == tuple(count * each + once + canary)
 
 
 def by_hand(**sections: Any) -> Plan:
@@ -139,31 +139,38 @@ def by_hand(**sections: Any) -> Plan:
     return plan(config, tiny.task(), lengths)
 
 
+def sizes(call: tuple[MicroBatch, ...]) -> list[tuple[int, int, int]]:
+    """Rows, tokens that count and padding of each unit of a call."""
+    return [(batch.unit.rows, batch.tokens, batch.padding) for batch in call]
+
+
 def test_padding_is_up_to_the_longest_of_its_micro_batch() -> None:
     """Three candidates: 4 4, 5 6, 9 9, two rows each at least; one candidate: 4 4 5 6, 9 9."""
     found = by_hand(model={"micro_batch": 8}, search={"population": 3})
-    unit = UnitCost(forward_passes=18, tokens=3 * (37 + 6 * 3), padding=3 * 1)
-    assert found.generation.calls == ((unit,) * 3,)  # all candidates, on three subnetworks
-    assert found.validation.calls == ((UnitCost(6, 24 + 6 * 3, 0),),)
-    assert found.manual.calls == ((UnitCost(6, 24, 0),),)
-    bare, prompted = UnitCost(6, 37, 2 + 2 + 1), UnitCost(6, 37 + 6 * 3, 2 + 2 + 1)
-    assert found.evaluation.calls[:2] == ((bare,), (prompted,) * 4)
-    assert found.evaluation.calls[4:] == ((UnitCost(6, 43, 0),), (UnitCost(6, 43 + 6 * 3, 0),) * 4)
+    training = [(6, 3 * (8 + 6), 0), (6, 3 * (11 + 6), 3), (6, 3 * (18 + 6), 0)]
+    assert list(map(sizes, found.generation.calls)) == [training * 3]  # on three subnetworks
+    assert list(map(sizes, found.validation.calls)) == [[(6, 24 + 6 * 3, 0)]]
+    assert list(map(sizes, found.manual.calls)) == [[(6, 24, 0)]]
+    bare, prompted = [(4, 19, 5), (2, 18, 0)], [(4, 19 + 12, 5), (2, 18 + 6, 0)]
+    assert list(map(sizes, found.evaluation.calls[:2])) == [bare, prompted * 4]
+    bare, prompted = [(5, 35, 0), (1, 8, 0)], [(5, 35 + 15, 0), (1, 8 + 3, 0)]
+    assert list(map(sizes, found.evaluation.calls[4:])) == [bare, prompted * 4]
     assert found.largest.computed == 3 * 2 * (9 + 3)
-    assert (found.largest.split, found.largest.prompted) == ("train", True)
+    assert (found.largest.unit.split, found.largest.prompted) == ("train", True)
 
 
 def test_calls_wait_for_each_other_and_units_do_not() -> None:
-    found = by_hand(model={"micro_batch": 32}, search={"population": 12})
-    assert [len(call) for call in found.generation.calls] == [3 * 3]
+    """Three spans of candidates, in micro-batches of 8 rows at most; six examples of one."""
+    found = by_hand(model={"micro_batch": 8}, search={"population": 12})
+    assert [len(call) for call in found.generation.calls] == [3 * 3 * 4]
     assert [len(call) for call in found.validation.calls] == [1]
-    assert [len(call) for call in found.evaluation.calls] == [1, 4] * 3  # splits, without and with
+    assert [len(call) for call in found.evaluation.calls] == [2, 8, 1, 4, 2, 8]
 
 
 def test_the_typical_micro_batch_is_the_median_one() -> None:
     found = by_hand(model={"micro_batch": 2})  # two candidates; 4, 4, 5, 6, 9, 9
-    assert (found.typical.split, found.typical.examples) == ("train", (5,))
-    assert (found.typical.candidates, found.typical.tokens, found.typical.padding) == (2, 18, 0)
+    assert (found.typical.unit.split, found.typical.unit.examples) == ("train", (5,))
+    assert (found.typical.unit.rows, found.typical.tokens, found.typical.padding) == (2, 18, 0)
 
 
 def test_a_budget_that_holds_no_generation_is_refused() -> None:
@@ -192,8 +199,8 @@ def test_a_selection_of_the_users_own_is_not_called() -> None:
     assert by_hand(search={"selection": "no_such_module:metric"}) == by_hand()
 
 
-def test_equal_units_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The units of a large population on many subnetworks are few different ones."""
+def test_equal_spans_are_cut_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All spans of a large population, on all subnetworks, have the same micro-batches."""
     seen = []
     count = scorer_module.micro_batches
 
@@ -201,10 +208,10 @@ def test_equal_units_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append(arguments)
         return count(*arguments)
 
-    monkeypatch.setattr("cliptune.plan.micro_batches", counting)
+    monkeypatch.setattr(scorer_module, "micro_batches", counting)
     sections = {"population": 40, "budget": 4000}
     by_hand(search=sections, ensemble={"subnetworks": 20})
-    assert len(seen) == 3 * 2 + 1  # splits, with and without a prompt; a population's
+    assert len(seen) == 3 + 1  # splits for one candidate, and the training set for five
 
 
 def test_a_plan_needs_no_model(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,11 +16,19 @@ from cliptune import probe
 from cliptune.local import LocalScorer
 from cliptune.models.load import load_structure
 from cliptune.plan import MicroBatch, plan
+from cliptune.scorer import Unit
 from cliptune.subnetwork import FULL_NETWORK, ensemble
 from cliptune.task import load_task
 
 MIB = 2**20
-BATCH = MicroBatch("train", (2, 0, 1), candidates=2, prompted=True, tokens=90, padding=10)
+
+
+def batch(split: str, examples: tuple[int, ...], candidates: int, length: int) -> MicroBatch:
+    unit = Unit(FULL_NETWORK, split, (0, candidates), examples, length, reduce=True)
+    return MicroBatch(unit, prompted=True, padding=0)
+
+
+BATCH = batch("train", (2, 0, 1), 2, 15)
 
 
 def local(model_dir: Path, task_dir: Path, **sections: Any) -> LocalScorer:
@@ -103,8 +111,7 @@ def test_a_system_that_does_not_say_is_no_error(
 def test_activations_grow_with_the_micro_batch(model_dir: Path, tmp_path: Path) -> None:
     """Attention of 64 tokens by 64 in 4 heads and float32 takes 64 KiB a row and layer."""
     scorer = local(model_dir, tiny.save_task(tmp_path / "data"), prompt={"length": 40})
-    few = MicroBatch("test", (0,), 1, True, 50, 0)
-    many = MicroBatch("test", tuple(range(6)), 400, True, 120_000, 0)
+    few, many = batch("test", (0,), 1, 50), batch("test", tuple(range(6)), 400, 50)
     small, large = probe.activation_bytes(scorer, few), probe.activation_bytes(scorer, many)
     assert small is not None
     assert large is not None
@@ -129,15 +136,15 @@ def test_a_micro_batch_goes_through_the_model_as_planned(
     prompted: bool, model_dir: Path, task_dir: Path
 ) -> None:
     scorer = local(model_dir, task_dir)
-    lengths = {name: encoded.lengths for name, encoded in scorer.encoded.items()}
-    batch = plan(scorer.config, scorer.task, lengths).largest
+    batch = plan(scorer.config, scorer.task, scorer.lengths).largest
     seen = []
     scorer.model.module.register_forward_pre_hook(
         lambda module, inputs, named: seen.append(named["inputs_embeds"]), with_kwargs=True
     )
-    longest = max(lengths[batch.split][row] for row in batch.examples)
-    candidates = batch.candidates if prompted else 1
-    shape = (candidates * len(batch.examples), longest + 3 * prompted)
+    examples = batch.unit.examples
+    longest = max(scorer.lengths[batch.unit.split][row] for row in examples)
+    candidates = batch.unit.rows // len(examples) if prompted else 1
+    shape = (candidates * len(examples), longest + 3 * prompted)
     probe._forward(scorer, replace(batch, prompted=prompted))
     assert [embedded.shape[:2] for embedded in seen] == [shape]
     assert not prompted or seen[0][..., 0].numel() == batch.computed
@@ -156,7 +163,7 @@ def test_speed_is_the_median_without_the_first_pass(
     monkeypatch.setattr(probe, "_forward", forward)
     monkeypatch.setattr(probe, "time", SimpleNamespace(perf_counter=lambda: now))
     scorer = local(model_dir, task_dir)
-    assert probe.tokens_per_second(scorer, BATCH, 3.0) == 100 / 0.5
+    assert probe.tokens_per_second(scorer, BATCH, 3.0) == 2 * 3 * 15 / 0.5
     assert now == 53.25
 
 

@@ -221,3 +221,76 @@ def test_another_platform_that_rounds_alike_gives_the_very_search(tmp_path: Path
     result = run(interrupted(tmp_path / "run", elsewhere=True), resume=True)
     assert timeless(result) == expected
     assert journal_bytes(tmp_path / "run") == journal_bytes(tmp_path / "whole")
+
+
+# Rewards that are rounded otherwise
+
+HERE, THERE = "1" * 64, "2" * 64
+
+
+def canaries(run_dir: Path) -> list[str]:
+    found: list[str] = json.loads((run_dir / "origin.json").read_text())["canaries"]
+    return found
+
+
+def rounding(run_dir: Path, canary: str, budget: int = 48) -> Any:
+    """A scorer whose rewards are the same, but might have been rounded otherwise."""
+    scorer = plain(run_dir, search={"budget": budget})
+    vars(scorer)["canary"] = lambda: canary
+    return scorer
+
+
+def warnings(scorer: Any) -> list[str]:
+    listener = Listener()
+    run(scorer, listener, resume=True)
+    return listener.warnings
+
+
+def test_a_scorer_that_rounds_otherwise_goes_on_with_a_warning(tmp_path: Path) -> None:
+    interrupted(tmp_path / "run")
+    before = journal_bytes(tmp_path / "run")
+    [warning] = warnings(rounding(tmp_path / "run", THERE))
+    assert warning.startswith("Rewards are rounded otherwise here than where the run began: ")
+    assert warning.endswith("not bit for bit as it would have there.")
+    assert canaries(tmp_path / "run") == [HERE, THERE]
+    assert before.items() < journal_bytes(tmp_path / "run").items()
+
+
+def test_a_scorer_that_rounds_as_before_goes_on_in_silence(tmp_path: Path) -> None:
+    interrupted(tmp_path / "run")
+    assert warnings(rounding(tmp_path / "run", HERE)) == []
+    assert canaries(tmp_path / "run") == [HERE]
+
+
+def test_a_rounding_is_warned_of_once(tmp_path: Path) -> None:
+    interrupted(tmp_path / "run")
+    assert len(warnings(rounding(tmp_path / "run", THERE))) == 1
+    for budget, canary in ((56, THERE), (64, HERE)):
+        assert warnings(rounding(tmp_path / "run", canary, budget)) == []
+    assert canaries(tmp_path / "run") == [HERE, THERE]
+
+
+def test_a_new_run_has_nothing_to_warn_of(tmp_path: Path) -> None:
+    listener = Listener()
+    run(rounding(tmp_path / "run", THERE), listener)
+    assert listener.warnings == []
+    assert canaries(tmp_path / "run") == [THERE]
+
+
+def test_an_older_run_without_canaries_goes_on_in_silence_and_is_given_one(tmp_path: Path) -> None:
+    interrupted(tmp_path / "run")
+    path = tmp_path / "run" / "origin.json"
+    origin = json.loads(path.read_text())
+    del origin["canaries"]
+    path.write_text(json.dumps(origin))
+    assert warnings(rounding(tmp_path / "run", THERE)) == []
+    assert canaries(tmp_path / "run") == [THERE]
+    assert json.loads(path.read_text())["platforms"] == origin["platforms"]
+
+
+def test_another_platform_whose_scorers_round_alike_adds_a_platform_alone(tmp_path: Path) -> None:
+    interrupted(tmp_path / "run", elsewhere=True)
+    assert warnings(rounding(tmp_path / "run", HERE)) == []
+    assert canaries(tmp_path / "run") == [HERE]
+    origin = json.loads((tmp_path / "run" / "origin.json").read_text())
+    assert len(origin["platforms"]) == 2

@@ -38,7 +38,7 @@ def config(run_dir: Path | str | None, **sections: Any) -> Config:
 
 def begin(run: RunDirectory, config: Config) -> list[Generation]:
     scorer = tiny.PlainScorer(config)
-    return run.begin(config, scorer.task, scorer.facts())
+    return run.begin(config, scorer.task, scorer.facts(), scorer.canary())
 
 
 def started(run_dir: Path, **sections: Any) -> Path:
@@ -217,6 +217,7 @@ def test_the_origin_says_what_is_searched_and_where(tmp_path: Path) -> None:
     assert origin["identity"]["config"] == scorer.config.identity()
     assert origin["facts"] == vars(scorer.facts())
     assert origin["platforms"] == [fingerprint()]
+    assert origin["canaries"] == [scorer.canary()]
 
 
 def test_the_journal_begins_from_what_decides_the_results(tmp_path: Path) -> None:

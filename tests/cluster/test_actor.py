@@ -1,6 +1,5 @@
 """ScoringActor is a plain class: here it is used without Ray."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,8 +33,8 @@ def config(model_dir: Path, task_dir: Path) -> Config:
 
 @pytest.fixture
 def actor(config: Config) -> ScoringActor:
-    actor = ScoringActor(1)
-    actor.load(config, load_task(config.task))
+    actor = ScoringActor()
+    actor.load(config, load_task(config.task), 1)
     return actor
 
 
@@ -44,13 +43,16 @@ def local(config: Config, actor: ScoringActor) -> LocalScorer:
     return LocalScorer(config, load_task(config.task))
 
 
-def test_loading_tells_the_process_id(config: Config) -> None:
-    assert ScoringActor(1).load(config, load_task(config.task)) == os.getpid()
+def test_loading_tells_what_the_pool_needs_to_know(config: Config) -> None:
+    arrival = ScoringActor().load(config, load_task(config.task), 1)
+    local = LocalScorer(config, load_task(config.task))
+    assert arrival.lengths == local.lengths
+    assert arrival.canary == local.canary()
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_it_computes_on_the_threads_that_it_is_given(count: int) -> None:
-    ScoringActor(count)
+def test_it_computes_on_the_threads_that_it_is_given(config: Config, count: int) -> None:
+    ScoringActor().load(config, load_task(config.task), count)
     assert torch.get_num_threads() == count
 
 
@@ -58,9 +60,9 @@ def test_rewards_equal_a_local_scorers(
     config: Config, actor: ScoringActor, local: LocalScorer
 ) -> None:
     units = [
-        Unit(network, "train", span, (0, 6), 8, reduce=True)
+        unit
         for network in ensemble(config.ensemble, 0)
-        for span in ((0, 2), (2, 6))
+        for unit in local.units(network, "train", 6, reduce=True)
     ]
     results, seconds = actor.run(units, latents())
     expected = local.run(units, latents())
@@ -69,30 +71,29 @@ def test_rewards_equal_a_local_scorers(
 
 
 def test_class_scores_equal_a_local_scorers(actor: ScoringActor, local: LocalScorer) -> None:
-    units = [
-        Unit(FULL_NETWORK, split, (0, 1), (0, 6), 8, reduce=False) for split in ("test", "train")
-    ]
-    for given in (None, latents(1)):
-        results, _ = actor.run(units, given)
-        for result, expected in zip(results, local.run(units, given), strict=True):
-            assert result.shape == (1, 6, 2)
-            assert np.array_equal(result, expected)
+    for population, given in ((None, None), (2, latents(2))):
+        for split in ("test", "train"):
+            units = local.units(FULL_NETWORK, split, population, reduce=False)
+            results, _ = actor.run(units, given)
+            for unit, result, expected in zip(units, results, local.run(units, given), strict=True):
+                assert result.shape == unit.shape(2)
+                assert np.array_equal(result, expected)
 
 
 def test_results_stand_in_the_order_of_the_units(config: Config, actor: ScoringActor) -> None:
     units = [
-        Unit(network, "train", (i, i + 1), (0, 6), 8, reduce=True)
+        Unit(network, "train", (i, i + 1), (0, 3, 5), 20, reduce=True)
         for network in ensemble(config.ensemble, 0)
         for i in range(3)
     ]
     forth, _ = actor.run(units, latents())
     back, _ = actor.run(units[::-1], latents())
     assert [result.tolist() for result in forth] == [result.tolist() for result in back[::-1]]
-    assert len({float(result[0]) for result in forth}) == len(units)
+    assert len({float(result.sum()) for result in forth}) == len(units)
 
 
 def test_seconds_are_those_of_this_call_alone(config: Config, actor: ScoringActor) -> None:
-    unit = Unit(FULL_NETWORK, "train", (0, 1), (0, 6), 8, reduce=True)
+    unit = Unit(FULL_NETWORK, "train", (0, 1), (0, 3, 5), 20, reduce=True)
     calls = [actor.run([unit], latents())[1] for _ in range(3)]
     assert sum(calls) == pytest.approx(actor._scorer.usage.device_seconds)
 
@@ -101,7 +102,7 @@ def test_no_units_take_no_results(actor: ScoringActor) -> None:
     assert actor.run([], latents())[0] == []
 
 
-def test_prompt_and_facts_equal_a_local_scorers(actor: ScoringActor, local: LocalScorer) -> None:
+def test_what_it_tells_equals_a_local_scorers(actor: ScoringActor, local: LocalScorer) -> None:
     assert np.array_equal(actor.prompt(latents()[0]), local.prompt(latents()[0]))
     assert actor.facts() == local.facts()
 
@@ -112,4 +113,4 @@ def test_a_model_that_is_not_there_is_an_error_of_ours(
 ) -> None:
     config = tiny.config(tmp_path / "nothing", task_dir, model={"readout": readout})
     with pytest.raises(ModelError, match="nothing"):
-        ScoringActor(1).load(config, load_task(config.task))
+        ScoringActor().load(config, load_task(config.task), 1)

@@ -8,13 +8,14 @@ import tiny
 
 from cliptune.config import merge, validate
 from cliptune.errors import ConfigError
-from cliptune.plan import MicroBatch, Plan, UnitCost, Work
+from cliptune.plan import MicroBatch, Plan, Work
+from cliptune.scorer import Unit
+from cliptune.subnetwork import FULL_NETWORK
 from cluster.config import ClusterSearch
 from cluster.placement import Node
 from cluster.plan import awaited, here, placed, timed
 from cluster.session import fit
 
-BATCH = MicroBatch("train", (0,), 1, True, 1, 0)
 TWO, FOUR, GPUS = Node(2, 0), Node(4, 0), Node(8, 2)
 
 
@@ -30,24 +31,26 @@ def chosen(config: ClusterSearch) -> tuple[Any, ...]:
     return cluster.actors, cluster.gpus_per_actor, model.device, model.micro_batch
 
 
-def unit(passes: int, tokens: int, padding: int = 0) -> UnitCost:
-    return UnitCost(passes, tokens, padding)
+def unit(rows: int, length: int, padding: int = 0) -> MicroBatch:
+    """One of so many rows."""
+    examples = tuple(range(rows))
+    return MicroBatch(Unit(FULL_NETWORK, "train", (0, 1), examples, length, True), True, padding)
 
 
-def work(*calls: list[UnitCost]) -> Work:
+def work(*calls: list[MicroBatch]) -> Work:
     return Work(tuple(map(tuple, calls)))
 
 
 def a_plan(generations: int | None = 3) -> Plan:
     """A generation of 6 equal units, whatever that may be of."""
     return Plan(
-        generation=work([unit(10, 90, 10)] * 6),
-        validation=work([unit(5, 50)]),
-        manual=work([unit(5, 20)]),
-        evaluation=work([unit(5, 20)] * 2, [unit(5, 50)] * 2),
+        generation=work([unit(10, 10, 10)] * 6),
+        validation=work([unit(5, 10)]),
+        manual=work([unit(5, 4)]),
+        evaluation=work([unit(5, 4)] * 2, [unit(5, 10)] * 2),
         generations=generations,
-        typical=BATCH,
-        largest=BATCH,
+        typical=unit(1, 1),
+        largest=unit(1, 1),
     )
 
 
@@ -63,8 +66,8 @@ def test_auto_is_what_a_search_on_this_machine_would_choose(machine: Node) -> No
 
 def test_two_actors_on_cpus_and_one_a_gpu() -> None:
     assert chosen(placed(config(), FOUR)[0]) == (2, 0, "cpu", 62)
-    assert chosen(placed(config(), GPUS)[0]) == (2, 1, "cuda", 620)
-    assert chosen(placed(config(), Node(8, 3))[0]) == (3, 1, "cuda", 620)
+    assert chosen(placed(config(), GPUS)[0]) == (2, 1, "cuda", 124)
+    assert chosen(placed(config(), Node(8, 3))[0]) == (3, 1, "cuda", 124)
 
 
 def test_a_given_number_need_not_fit_this_machine() -> None:
@@ -92,7 +95,7 @@ def test_gpus_elsewhere_can_be_planned_for_with_a_number_of_actors(
     with pytest.raises(ConfigError, match=r"this machine has none\. .* cluster\.actors=4"):
         placed(config(**sections), FOUR)
     given = merge(sections, {"cluster": {"actors": 4}})
-    assert chosen(placed(config(**given), FOUR)[0]) == (4, gpus, "cuda", 620)
+    assert chosen(placed(config(**given), FOUR)[0]) == (4, gpus, "cuda", 124)
 
 
 @pytest.mark.parametrize(
@@ -117,12 +120,12 @@ def test_this_machine_has_a_processor() -> None:
     ("actors", "tokens"), [(1, 600), (2, 300), (3, 200), (4, 200), (5, 200), (6, 100), (64, 100)]
 )
 def test_a_generation_waits_for_its_busiest_actor(actors: int, tokens: int) -> None:
-    assert awaited(work([unit(10, 90, 10)] * 6), actors) == tokens
+    assert awaited(work([unit(10, 10, 10)] * 6), actors) == tokens
 
 
-def test_units_are_shared_by_passes_as_the_pool_does_whatever_their_tokens() -> None:
-    call = [unit(1, 10), unit(1, 10), unit(1, 10), unit(1, 500)]
-    assert awaited(work(call), 2) == 510
+def test_units_are_shared_by_tokens_as_the_pool_does_whatever_their_passes() -> None:
+    call = [unit(50, 2), unit(1, 100), unit(10, 10), unit(3, 100)]
+    assert awaited(work(call), 2) == 300
 
 
 def test_calls_are_waited_for_one_by_one() -> None:

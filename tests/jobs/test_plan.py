@@ -66,7 +66,7 @@ def test_a_plan_of_a_tiny_search_is_complete(file: Path, record: Path, capsys: P
     """12 prompts in generations of 4, on 3 subnetworks, with 6 examples in every split."""
     found = tree(capsys, file, record=record)
     assert found["splits"]["train"]["examples"] == 6
-    assert (found["generations"], found["prompts"], found["units_a_generation"]) == (3, 12, 3)
+    assert (found["generations"], found["prompts"], found["units_a_generation"]) == (3, 12, 3 * 5)
     passes = {name: part["forward_passes"] for name, part in found["parts"].items()}
     assert passes == {
         "generation": 72,
@@ -239,7 +239,7 @@ def test_a_gpu_that_is_elsewhere_cannot_be_measured_but_planned_for(
     with pytest.raises(ConfigError, match="--record FILE, or --no-measure"):
         run(*words)
     found = tree(capsys, *words, record=record)
-    assert (found["device"], found["micro_batch"], found["gpus_per_actor"]) == ("cuda", 620, 1)
+    assert (found["device"], found["micro_batch"], found["gpus_per_actor"]) == ("cuda", 124, 1)
 
 
 def test_a_search_limited_by_time_alone(file: Path, record: Path, capsys: Printed) -> None:

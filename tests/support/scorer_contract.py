@@ -11,7 +11,7 @@ from runs import journal_bytes
 
 from cliptune.config import Config, validate
 from cliptune.loop import search
-from cliptune.scorer import Scorer
+from cliptune.scorer import Scorer, UnitScorer
 from cliptune.subnetwork import FULL_NETWORK, ensemble
 
 
@@ -79,6 +79,17 @@ class ScorerContract(ABC):
         prompt = scorer.prompt(latents()[0])
         assert prompt.shape == (3, scorer.facts().width)
         assert prompt.dtype == np.float32
+
+    def test_examples_have_lengths_by_split(self, scorer: Scorer) -> None:
+        """Whoever shares the work out needs no tokenizer."""
+        assert isinstance(scorer, UnitScorer)
+        assert {name: sum(each) for name, each in scorer.lengths.items()} == scorer.facts().tokens
+
+    def test_the_canary_is_that_of_a_local_scorer(self, scorer: Scorer) -> None:
+        from cliptune.local import LocalScorer
+
+        local = LocalScorer(scorer.config, scorer.task)
+        assert scorer.canary() == scorer.canary() == local.canary()
 
     def test_usage_counts_forward_passes(self, scorer: Scorer) -> None:
         before = scorer.usage.forward_passes

@@ -165,3 +165,6 @@ class PlainScorer:
     def facts(self) -> ModelFacts:
         none, some = dict.fromkeys(SPLITS, 0), dict.fromkeys(SPLITS, 9)
         return ModelFacts("plain", "0" * 64, width=4, parameters=0, truncated=none, tokens=some)
+
+    def canary(self) -> str:
+        return "1" * 64
