@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from cliptune.local import LocalScorer
     from cliptune.synthetic import SyntheticScorer
 
+    Computes = LocalScorer | SyntheticScorer
+
 
 @dataclass(frozen=True)
 class Place:
@@ -55,7 +57,7 @@ class ScoringActor:
         self._scorer = self.make_scorer(config, task, threads)
         return Arrival(self._scorer.lengths, self._scorer.canary())
 
-    def make_scorer(self, config: Config, task: Task, threads: int) -> "LocalScorer | SyntheticScorer":
+    def make_scorer(self, config: Config, task: Task, threads: int) -> "Computes":
         """What computes; imported here, since an actor that waits for its place needs no torch."""
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         import torch

@@ -102,7 +102,7 @@ def test_a_default_is_shown_as_one_types_it(name: str, default: str) -> None:
         ("search.sigma", "number > 0"),
         ("search.seed", "whole number >= 0 and < 2^63"),
         ("ensemble.clip_ratio", "number >= 0 and < 1"),
-        ("cluster.actors", "whole number >= 1 and <= 10000 or auto"),
+        ("cluster.actors", "whole number >= 1 and <= 10000 or {min, max} or auto"),
         ("prompt.file", "path or null"),
         ("task.name", "text"),
         ("task.label_words", "list of text; 2 or more"),

@@ -34,6 +34,9 @@ class Notes(Observer):
     def warning(self, message: str) -> None:
         self.warnings.append(message)
 
+    def said(self, words: str) -> bool:
+        return any(words in warning for warning in self.warnings)
+
 
 @contextmanager
 def importable_support() -> Iterator[None]:
@@ -63,7 +66,7 @@ def machines(*resources: dict[str, Any]) -> Iterator[tuple[Any, list[Any]]]:
         head = {"num_cpus": 0, "include_dashboard": False, **store}
         cluster: Any = Cluster(initialize_head=True, head_node_args=head)
         try:
-            added = [cluster.add_node(**store, **each) for each in resources]
+            added = [cluster.add_node(**{**store, **each}) for each in resources]
             ray.init(address=cluster.address, **QUIET)
             yield cluster, added
         finally:
