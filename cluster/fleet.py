@@ -7,6 +7,7 @@ actor had loaded.
 """
 
 import contextlib
+import itertools
 import math
 import time
 from collections.abc import Sequence
@@ -227,8 +228,8 @@ class Fleet:
     # Starting
 
     def _hire(self) -> None:
-        taken = {worker.slot for worker in self._workers if not worker.leaving}
-        slot = next(slot for slot in range(self._cluster.most) if slot not in taken)
+        taken = {worker.slot for worker in self._workers}  # one that leaves may still compute
+        slot = next(slot for slot in itertools.count() if slot not in taken)
         options: dict[str, Any] = {}
         if self._refused:
             elsewhere: Any = {NODE_ID: NotIn(*self._refused)}  # type: ignore[no-untyped-call]
