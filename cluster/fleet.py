@@ -18,6 +18,8 @@ import ray
 from ray.exceptions import (
     ActorDiedError,
     ActorUnavailableError,
+    NodeDiedError,
+    ObjectLostError,
     RayActorError,
     RayError,
     RayTaskError,
@@ -193,15 +195,17 @@ class Fleet:
             return Lost(f"failed with {_first_line(error.cause or error)}", blameless=False)
         except RayActorError as error:
             return self._death(worker, error)
-        except RayError as error:  # the answer was lost with the machine that had it
+        except (ObjectLostError, NodeDiedError) as error:  # with the machine that had it
             return Lost(f"gave an answer that was lost ({type(error).__name__})", blameless=True)
+        except RayError as error:  # the memory monitor ended it, for instance
+            return Lost(f"failed with {_first_line(error)}", blameless=False)
 
     def _death(self, worker: Worker, error: RayActorError) -> Lost:
         node = worker.place.node if worker.place else None
         if error.preempted or (node and node not in nodes.alive()):
             return Lost("went away with its machine", blameless=True)
         if isinstance(error, ActorUnavailableError):  # its process is not known to be dead
-            return Lost("cannot be reached any more", blameless=True)
+            return Lost("cannot be reached", blameless=worker.ready)
         if isinstance(error, ActorDiedError) and error.actor_init_failed:
             return Lost(f"could not be made: {_first_line(error)}", blameless=False)
         return Lost("died", blameless=False)
@@ -282,10 +286,12 @@ class Fleet:
     def _start_failed(self, worker: Worker, why: str, *, blameless: bool = False) -> None:
         """Try again, later each time; those that failed at the same time count once."""
         self._end(worker)
+        now, enough = time.monotonic(), len(self.ready) >= self._least
+        if blameless:
+            self._not_before = now + PAUSE
         if blameless or worker.attempt < self._failed:
             return
         self._failed += 1
-        now, enough = time.monotonic(), len(self.ready) >= self._least
         if self._failed < self._cluster.failures:
             self._not_before = now + (self._failed - 1) * PAUSE
         elif enough:

@@ -128,6 +128,13 @@ def test_what_goes_wrong_again_and_again_ends_the_search(
     assert world.living == []
 
 
+def test_actors_that_can_never_be_reached_end_the_search(config: Config, world: FakeRay) -> None:
+    """As behind a firewall that lets Ray's own ports pass, and not those of its workers."""
+    world.wrong = lambda ref: ERRORS.ActorUnavailableError("not there", None)
+    with pytest.raises(ScorerError, match="cannot be reached"):
+        pool_of(config, 2, Synthetic, Notes())
+
+
 def test_a_machine_on_which_none_can_start_does_not_end_a_search_that_others_are_about_to_begin(
     config: Config, world: FakeRay
 ) -> None:
@@ -218,7 +225,7 @@ def test_a_hang_names_the_setting_that_says_when(config: Config, world: FakeRay)
     notes = Notes()
     world.held = held
     with (
-        pool_of(config, 1, Synthetic, notes) as pool,
+        pool_of(config, 1, Synthetic, notes, unit_timeout=1) as pool,
         pytest.raises(ScorerError, match=r"no answer for \d+ seconds \(cluster\.unit_timeout\)"),
     ):
         pool.score(latents())

@@ -82,7 +82,7 @@ class FakeRay:
     ) -> tuple[list[Ref], list[Ref]]:
         if timeout:
             self.looks += 1
-            assert self.looks < 5_000, "it goes on for ever"
+            assert self.looks < 2_000, "it goes on for ever"
             self.script()
             for ref in [ref for ref in refs if not ref.done]:
                 self._answer(ref)
@@ -110,7 +110,7 @@ class FakeRay:
 
     def sleep(self, seconds: float) -> None:
         self.looks += 1
-        assert self.looks < 5_000, "it goes on for ever"
+        assert self.looks < 2_000, "it goes on for ever"
         self.script()
         self.now += seconds
 
