@@ -167,6 +167,8 @@ class Fleet:
     def dismiss(self, worker: Worker, why: str) -> None:
         """End a worker; another one takes its place."""
         self._end(worker)
+        if len(self.ready) < self._least:  # however often others failed to start meanwhile
+            self._failed, self._pause, self._not_before = 0, PAUSE, 0.0
         self._observer.warning(f"{worker.name} {why}: it is replaced.")
 
     def close(self) -> None:
@@ -277,11 +279,20 @@ class Fleet:
 
     def _refuse(self, worker: Worker, why: str) -> None:
         self._end(worker)
-        if not self._begun:
+        if not self._begun and len(self.ready) < self._least:
             raise ScorerError(f"{worker.name} {why}.")
         if worker.place is not None:
             self._refused.append(worker.place.node)
         self._observer.warning(f"{worker.name} {why}. It is not used.")
+
+    @property
+    def _undecided(self) -> bool:
+        """Whether one more failed start would end the search, while others may yet bring it off."""
+        return (
+            self._failed + 1 >= self._cluster.failures
+            and len(self.ready) < self._least
+            and any(worker.place and not worker.ready for worker in self._workers)
+        )
 
     def _start_failed(self, worker: Worker, why: str, *, blameless: bool = False) -> None:
         """Try again, later each time; those that failed at the same time count once."""
@@ -289,7 +300,7 @@ class Fleet:
         now, enough = time.monotonic(), len(self.ready) >= self._least
         if blameless:
             self._not_before = now + PAUSE
-        if blameless or worker.attempt < self._failed:
+        if blameless or worker.attempt < self._failed or self._undecided:
             return
         self._failed += 1
         if self._failed < self._cluster.failures:
@@ -318,7 +329,7 @@ class Fleet:
         for worker in [w for w in self._workers if w.leaving and w.call is None]:
             self._end(worker)
         staying = sum(not worker.leaving for worker in self._workers)
-        if now >= self._not_before:
+        if now >= self._not_before and not self._undecided:
             for _ in range(self._cluster.most - staying):
                 self._hire()
 
