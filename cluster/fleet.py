@@ -40,6 +40,7 @@ FETCH = 60.0  # to fetch an answer that is there
 SILENT = 15.0  # of waiting for room before it is said
 PAUSE, LONGEST_PAUSE = 1.0, 300.0  # before a start is tried again
 NODE_ID = "ray.io/node-id"
+DIED = "died"
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Call:
     ref: Any
     since: float
     until: float  # when it is taken to hang
+    setting: str  # that says so
     about: Any = None  # the asker's own
 
 
@@ -141,12 +143,18 @@ class Fleet:
         return [worker for worker in self._workers if worker.ready and worker.call]
 
     def call(
-        self, worker: Worker, method: str, *arguments: Any, seconds: float, about: Any = None
+        self,
+        worker: Worker,
+        method: str,
+        *arguments: Any,
+        seconds: float,
+        setting: str = "start_timeout",
+        about: Any = None,
     ) -> Call:
         """Ask a worker for something; the answer is among the `outcomes`, once."""
         ref = getattr(worker.handle, method).remote(*arguments)
         now = time.monotonic()
-        worker.call = Call(ref, now, now + seconds, about)
+        worker.call = Call(ref, now, now + seconds, setting, about)
         return worker.call
 
     def outcomes(self, patience: float = PATIENCE) -> list[Outcome]:
@@ -210,7 +218,7 @@ class Fleet:
             return Lost("cannot be reached", blameless=worker.ready)
         if isinstance(error, ActorDiedError) and error.actor_init_failed:
             return Lost(f"could not be made: {_first_line(error)}", blameless=False)
-        return Lost("died", blameless=False)
+        return Lost(DIED, blameless=False)
 
     def _overdue(self) -> list[Outcome]:
         """Workers that are taken to hang are ended."""
@@ -219,15 +227,16 @@ class Fleet:
             call = worker.call
             if call is None or now < call.until:
                 continue
-            lost = Lost(f"gave no answer for {now - call.since:.0f} seconds", blameless=False)
+            waited = f"{now - call.since:.0f} seconds"
             if worker.ready:
+                why = f"gave no answer for {waited} (cluster.{call.setting})"
+                lost = Lost(why, blameless=False)
                 self.dismiss(worker, lost.why)
                 found.append((worker, call, lost))
             else:
                 self._start_failed(
                     worker,
-                    f"was not ready {now - call.since:.0f} seconds after it had its place "
-                    "(cluster.start_timeout)",
+                    f"was not ready {waited} after it had its place (cluster.{call.setting})",
                 )
         return found
 
