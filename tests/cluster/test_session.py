@@ -216,6 +216,20 @@ def test_the_address_in_the_environment_counts_where_the_config_has_none(
         pass
 
 
+@pytest.mark.parametrize("error", [Exception("The current node timed out.\n\nMore."), OSError()])
+def test_a_ray_that_does_not_start_is_one_sentence(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init(**settings: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(ray, "init", init)
+    message = r"^Ray could not be started here: .*again\.$"
+    with pytest.raises(ScorerError, match=message) as caught, connected(None):
+        pass
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_bad_data_and_a_used_run_directory_are_refused_before_ray_is_started(
     model_dir: Path, task_dir: Path, tmp_path: Path
 ) -> None:
