@@ -2,12 +2,13 @@
 
 import contextlib
 import ctypes
+import logging
 import os
 import signal
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,14 @@ from ray._raylet import GcsClient  # type: ignore[attr-defined]
 from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2
 
+from cliptune.errors import ScorerError
 from cluster.actor import ScoringActor
 
 STORE = 100 * 2**20  # bytes of a machine's object store
 NOTICE_SECONDS = 600  # that a machine is said to have left
 RAYLET = "raylet"
 TITLE = f"ray::{ScoringActor.__name__}"  # of an actor's process
-JOIN_SECONDS = 120.0
+TRIES = 5  # to start a machine
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 
 
@@ -32,14 +34,15 @@ class Machines:
     def __init__(self, count: int, folder: Path) -> None:
         """Ray's files go into `folder`, whose path must be short: there are sockets in it."""
         adopt()
+        logging.getLogger("ray").setLevel(logging.ERROR)
         head: dict[str, Any] = {"num_cpus": 0, "include_dashboard": False}
-        store: dict[str, Any] = {"object_store_memory": STORE, "temp_dir": str(folder)}
-        with _own_signals():
-            self._cluster: Any = Cluster(initialize_head=True, head_node_args={**head, **store})
+        head |= {"object_store_memory": STORE, "temp_dir": str(folder)}
+        self._cluster: Any = patiently(
+            lambda: Cluster(initialize_head=True, head_node_args=head), "be started"
+        )
         self.present: list[Any] = []  # those that work, the oldest first
         for _ in range(count):
             self.add()
-        self._cluster.wait_for_nodes(JOIN_SECONDS)
 
     @property
     def address(self) -> str:
@@ -47,9 +50,10 @@ class Machines:
 
     def add(self) -> None:
         """One more machine."""
-        with _own_signals():
-            machine = self._cluster.add_node(wait=False, num_cpus=1, object_store_memory=STORE)
-        self.present.append(machine)
+        settings = {"num_cpus": 1, "object_store_memory": STORE}
+        self.present.append(
+            patiently(lambda: self._cluster.add_node(**settings), "start a machine")
+        )
 
     def remove(self, machine: Any) -> None:
         """A machine goes without a word, and all of its processes with it."""
@@ -92,15 +96,35 @@ def processes() -> dict[int, tuple[int, str]]:
     return found
 
 
+def patiently(make: Callable[[], Any], what: str) -> Any:
+    """Have Ray start something; on a machine that is too busy for its deadlines, more than once."""
+    for left in reversed(range(TRIES)):
+        before = children(os.getpid())
+        try:
+            with _own_signals():
+                return make()
+        except Exception as error:  # of many kinds, some of them bare
+            for pid in children(os.getpid()) - before:
+                send(pid, signal.SIGKILL)
+            if not left:
+                raise ScorerError(f"Ray cannot {what} here: {_first_line(error)}") from error
+    return None
+
+
+def children(pid: int) -> set[int]:
+    """Processes that this one has started, or that have come to it."""
+    return {child for child, (parent, _) in processes().items() if parent == pid}
+
+
 def descendants(pid: int) -> list[int]:
     """Living processes that come from this one."""
-    children: dict[int, list[int]] = defaultdict(list)
+    below: dict[int, list[int]] = defaultdict(list)
     table = processes()
     for child, (parent, _) in table.items():
-        children[parent].append(child)
-    found = list(children[pid])
+        below[parent].append(child)
+    found = list(below[pid])
     for one in found:  # grows meanwhile
-        found += children[one]
+        found += below[one]
     return [one for one in found if table[one][1] not in "ZX"]
 
 
@@ -116,6 +140,10 @@ def end_all() -> None:
         for pid in found:
             send(pid, signal.SIGKILL)
         time.sleep(0.05)
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _raylet(machine: Any) -> int:

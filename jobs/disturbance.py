@@ -33,13 +33,13 @@ class Kind(StrEnum):
 
 
 WEIGHTS = {
-    Kind.ACTOR_KILLED: 30,
-    Kind.ACTOR_STOPPED: 10,
+    Kind.ACTOR_KILLED: 34,
+    Kind.ACTOR_STOPPED: 12,
     Kind.MACHINE_GONE: 18,
     Kind.MACHINE_NOTIFIED: 10,
-    Kind.DRIVER_KILLED: 16,
-    Kind.DRIVER_TERMINATED: 8,
-    Kind.JOURNAL_CUT: 8,
+    Kind.DRIVER_KILLED: 12,
+    Kind.DRIVER_TERMINATED: 7,
+    Kind.JOURNAL_CUT: 7,
 }
 
 
