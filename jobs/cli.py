@@ -189,6 +189,32 @@ def benchmark(
 
 
 @app.command()
+def chaos(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[CONFIG.yaml] [key=value ...]",
+            help="Settings, as for a search. None at all searches the embedded example.",
+        ),
+    ] = None,
+    faults: Annotated[int, typer.Option(help="How many, spread over the search.")] = 100,
+    generations: Annotated[int, typer.Option(help="Of the search.")] = 200,
+    seed: Annotated[int, typer.Option(help="Of the faults: their kinds and when.")] = 0,
+    nodes: Annotated[
+        int, typer.Option(help="Machines with one CPU, beside a head that does no work.")
+    ] = 2,
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the report there.")
+    ] = None,
+) -> None:
+    """Search while actors, machines and the driver are killed; compare with a calm search."""
+    given = dict(locals())
+    from jobs.chaos import main
+
+    main(given.pop("words") or [], file=given.pop("json"), **given)
+
+
+@app.command()
 def show(
     runs: Annotated[
         list[str], typer.Argument(metavar="RUN...", help="Directories that searches have written.")
