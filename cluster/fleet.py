@@ -371,8 +371,14 @@ class Fleet:
         return (
             f"{placed} of at least {self._least} actors have a place on the cluster, with "
             f"{self._need.cpus:g} CPUs and {self._need.gpus:g} GPUs each (free there: "
-            f"{free.get('CPU', 0):g} CPUs, {free.get('GPU', 0):g} GPUs)"
+            f"{free.get('CPU', 0):g} CPUs, {free.get('GPU', 0):g} GPUs{self._without()})"
         )
+
+    def _without(self) -> str:
+        """Machines that have room, maybe, and are not used."""
+        if not self._refused:
+            return ""
+        return f"; machines that round otherwise: {len(self._refused)}, see cluster.mixed_hardware"
 
     def _end(self, worker: Worker) -> None:
         if worker in self._workers:
