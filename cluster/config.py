@@ -6,7 +6,8 @@ from pydantic import Field, model_validator
 
 from cliptune.config import Config, Count, Section
 
-Actors = Annotated[int, Field(ge=1, le=10_000)]
+MOST = 10_000
+Actors = Annotated[int, Field(ge=1, le=MOST)]
 Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 

@@ -364,7 +364,11 @@ class Fleet:
             )
         if waited > SILENT and not self._said:
             self._said = True
-            self._observer.warning(f"{self._shortage(placed)}: the search waits for the rest.")
+            self._observer.warning(
+                f"{self._shortage(placed)}: the search waits for the rest. Make room for them, or "
+                "stop it and resume it with other cluster.actors; cluster.wait_timeout ends such "
+                "waits."
+            )
 
     def _shortage(self, placed: int) -> str:
         free: Any = ray.available_resources()  # type: ignore[no-untyped-call]

@@ -15,8 +15,8 @@ from cliptune.errors import ConfigError, RunError, ScorerError, TaskError
 from cliptune.evaluation import ENSEMBLE, MANUAL, TUNED
 from cliptune.loop import Observer, Progress
 from cluster import nodes
-from cluster.config import ClusterSearch
-from cluster.placement import Node
+from cluster.config import ActorRange, ClusterSearch
+from cluster.placement import Growth, Node
 from cluster.session import anchored, connected, fit, search
 
 
@@ -98,6 +98,22 @@ def test_more_actors_than_fit_are_refused_with_the_figures() -> None:
     assert "holds 5" in message
     assert "CPUs by machine: 2, 3" in message
     assert "cluster.threads_per_actor" in message
+
+
+@pytest.mark.parametrize(
+    ("machines", "growth", "expected"),
+    [
+        ([], Growth(Node(8, 8), 4), ActorRange(min=1, max=32)),
+        ([Node(8, 8)], Growth(Node(8, 8), 4), ActorRange(min=1, max=32)),
+        ([Node(8, 8)] * 4, Growth(Node(8, 8), 4), 32),
+        ([], Growth(Node(8, 8), 10_000), ActorRange(min=1, max=10_000)),  # has no bound of its own
+    ],
+)
+def test_what_an_autoscaler_may_add_counts_as_room(
+    machines: list[Node], growth: Growth, expected: Any
+) -> None:
+    config = validate(ClusterSearch, {"model": {"device": "cuda"}})
+    assert fit(config, machines, [growth]).cluster.actors == expected
 
 
 def test_as_many_actors_as_fit_are_taken() -> None:
