@@ -20,6 +20,7 @@ from ray.exceptions import (
     ActorUnavailableError,
     NodeDiedError,
     ObjectLostError,
+    OutOfMemoryError,
     RayActorError,
     RayError,
     RayTaskError,
@@ -41,6 +42,10 @@ SILENT = 15.0  # of waiting for room before it is said
 PAUSE, LONGEST_PAUSE = 1.0, 300.0  # before a start is tried again
 NODE_ID = "ray.io/node-id"
 DIED = "died"
+MEMORY = (
+    "was ended by Ray, as its machine ran short of memory (fewer actors a machine take less: a "
+    "larger cluster.threads_per_actor, or fewer cluster.actors)"
+)
 
 
 @dataclass(frozen=True)
@@ -207,7 +212,9 @@ class Fleet:
             return self._death(worker, error)
         except (ObjectLostError, NodeDiedError) as error:  # with the machine that had it
             return Lost(f"gave an answer that was lost ({type(error).__name__})", blameless=True)
-        except RayError as error:  # the memory monitor ended it, for instance
+        except OutOfMemoryError:  # of Ray's memory monitor
+            return Lost(MEMORY, blameless=False)
+        except RayError as error:
             return Lost(f"failed with {_first_line(error)}", blameless=False)
 
     def _death(self, worker: Worker, error: RayActorError) -> Lost:
