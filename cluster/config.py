@@ -7,7 +7,8 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from cliptune.config import Config, Count, Section
 
-Actors = Annotated[int, Field(ge=1, le=10_000)]
+MOST = 10_000
+Actors = Annotated[int, Field(ge=1, le=MOST)]
 Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 

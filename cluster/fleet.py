@@ -20,6 +20,7 @@ from ray.exceptions import (
     ActorUnavailableError,
     NodeDiedError,
     ObjectLostError,
+    OutOfMemoryError,
     RayActorError,
     RayError,
     RayTaskError,
@@ -41,6 +42,10 @@ SILENT = 15.0  # of waiting for room before it is said
 PAUSE, LONGEST_PAUSE = 1.0, 300.0  # before a start is tried again
 NODE_ID = "ray.io/node-id"
 DIED = "died"
+MEMORY = (
+    "was ended by Ray, as its machine ran short of memory (fewer actors a machine take less: a "
+    "larger cluster.threads_per_actor, or fewer cluster.actors)"
+)
 
 
 @dataclass(frozen=True)
@@ -207,7 +212,9 @@ class Fleet:
             return self._death(worker, error)
         except (ObjectLostError, NodeDiedError) as error:  # with the machine that had it
             return Lost(f"gave an answer that was lost ({type(error).__name__})", blameless=True)
-        except RayError as error:  # the memory monitor ended it, for instance
+        except OutOfMemoryError:  # of Ray's memory monitor
+            return Lost(MEMORY, blameless=False)
+        except RayError as error:
             return Lost(f"failed with {_first_line(error)}", blameless=False)
 
     def _death(self, worker: Worker, error: RayActorError) -> Lost:
@@ -364,15 +371,25 @@ class Fleet:
             )
         if waited > SILENT and not self._said:
             self._said = True
-            self._observer.warning(f"{self._shortage(placed)}: the search waits for the rest.")
+            self._observer.warning(
+                f"{self._shortage(placed)}: the search waits for the rest. Make room for them, or "
+                "stop it and resume it with other cluster.actors; cluster.wait_timeout ends such "
+                "waits."
+            )
 
     def _shortage(self, placed: int) -> str:
         free: Any = ray.available_resources()  # type: ignore[no-untyped-call]
         return (
             f"{placed} of at least {self._least} actors have a place on the cluster, with "
             f"{self._need.cpus:g} CPUs and {self._need.gpus:g} GPUs each (free there: "
-            f"{free.get('CPU', 0):g} CPUs, {free.get('GPU', 0):g} GPUs)"
+            f"{free.get('CPU', 0):g} CPUs, {free.get('GPU', 0):g} GPUs{self._without()})"
         )
+
+    def _without(self) -> str:
+        """Machines that have room, maybe, and are not used."""
+        if not self._refused:
+            return ""
+        return f"; machines that round otherwise: {len(self._refused)}, see cluster.mixed_hardware"
 
     def _end(self, worker: Worker) -> None:
         if worker in self._workers:

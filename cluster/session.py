@@ -21,7 +21,7 @@ from cliptune.record import Result
 from cliptune.run import opened
 from cliptune.task import Task, load_task
 from cluster import nodes
-from cluster.config import ActorRange, ClusterConfig, ClusterSearch
+from cluster.config import MOST, ActorRange, ClusterConfig, ClusterSearch
 from cluster.placement import Growth, Need, Node, capacity
 from cluster.pool import ActorPool
 
@@ -176,7 +176,7 @@ def fit(
     room = max(now, sum(each_kind.node.holds(need) * each_kind.count for each_kind in growth))
     actors = cluster.actors
     if actors == "auto":
-        most = max(1, room if each else min(CPU_ACTORS, room))
+        most = min(MOST, max(1, room if each else min(CPU_ACTORS, room)))
         actors = ActorRange(min=1, max=most) if most > now else most
     chosen = {"actors": actors, "gpus_per_actor": each}
     config = config.model_copy(update={"cluster": cluster.model_copy(update=chosen)})

@@ -230,3 +230,14 @@ def test_a_hang_names_the_setting_that_says_when(config: Config, world: FakeRay)
     ):
         pool.score(latents())
     assert notes.said("cluster.unit_timeout")
+
+
+def test_a_search_for_which_only_refused_machines_are_left_says_so(
+    config: Config, world: FakeRay
+) -> None:
+    Another.made = 0
+    with pool_of(config, 1, Another, Notes(), wait_timeout=30) as pool:
+        world.wrong = lambda ref: ERRORS.ActorDiedError() if ref.actor.number == 0 else None
+        world.script = lambda: setattr(world, "room", 1 if len(world.actors) < 3 else 0)
+        with pytest.raises(ScorerError, match=r"^0 of at least 1 .* otherwise: 1, see .*mixed_har"):
+            pool.score(latents())

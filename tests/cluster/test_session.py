@@ -100,6 +100,22 @@ def test_more_actors_than_fit_are_refused_with_the_figures() -> None:
     assert "cluster.threads_per_actor" in message
 
 
+@pytest.mark.parametrize(
+    ("machines", "growth", "expected"),
+    [
+        ([], Growth(Node(8, 8), 4), ActorRange(min=1, max=32)),
+        ([Node(8, 8)], Growth(Node(8, 8), 4), ActorRange(min=1, max=32)),
+        ([Node(8, 8)] * 4, Growth(Node(8, 8), 4), 32),
+        ([], Growth(Node(8, 8), 10_000), ActorRange(min=1, max=10_000)),  # has no bound of its own
+    ],
+)
+def test_what_an_autoscaler_may_add_counts_as_room(
+    machines: list[Node], growth: Growth, expected: Any
+) -> None:
+    config = validate(ClusterSearch, {"model": {"device": "cuda"}})
+    assert fit(config, machines, [growth]).cluster.actors == expected
+
+
 def test_as_many_actors_as_fit_are_taken() -> None:
     assert chosen([TWO_CPUS, Node(3, 0)], actors=5) == (5, 0, "cpu")
 
