@@ -82,8 +82,9 @@ def connected(address: str | None) -> Iterator[None]:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ScorerError(_no_connection(place, str(error).splitlines()[0])) from error
+    except Exception as error:  # that a local Ray took too long to start is a bare Exception
+        why = str(error).strip() or type(error).__name__
+        raise ScorerError(_no_connection(place, why.splitlines()[0])) from error
     _silence()
     try:
         if own:
@@ -125,6 +126,11 @@ def _refuse_silence(place: str) -> None:
 
 
 def _no_connection(place: str, why: str) -> str:
+    if place == "local":
+        return (
+            f"Ray could not be started here: {why} Often the machine is too busy, or short of "
+            "memory, disk (/tmp/ray) or processes; make room and try again."
+        )
     return (
         f"No connection to Ray at {place}: {why} "
         "Check cluster.address and RAY_ADDRESS, or unset both to start a local Ray."

@@ -15,8 +15,8 @@ from cliptune.errors import ConfigError, RunError, ScorerError, TaskError
 from cliptune.evaluation import ENSEMBLE, MANUAL, TUNED
 from cliptune.loop import Observer, Progress
 from cluster import nodes
-from cluster.config import ClusterSearch
-from cluster.placement import Node
+from cluster.config import ActorRange, ClusterSearch
+from cluster.placement import Growth, Node
 from cluster.session import anchored, connected, fit, search
 
 
@@ -137,6 +137,30 @@ def test_cuda_with_gpus_for_actors_that_the_cluster_lacks_is_refused() -> None:
     assert "holds 0" in refusal([EIGHT_CPUS], device="cuda", gpus_per_actor=1)
 
 
+def grown(machines: list[Node], growth: list[Growth], **cluster: Any) -> Any:
+    return fit(validate(ClusterSearch, {"cluster": cluster}), machines, growth).cluster.actors
+
+
+def test_machines_that_an_autoscaler_may_add_count_as_room() -> None:
+    workers = [Growth(Node(0, 0), 1), Growth(Node(8, 4), 3)]
+    assert grown([Node(0, 0)], workers, actors=12) == 12
+    with pytest.raises(ConfigError, match="holds 12"):
+        grown([Node(0, 0)], workers, actors=13)
+
+
+def test_automatic_actors_come_as_the_machines_do_where_there_is_an_autoscaler() -> None:
+    workers = [Growth(Node(8, 4), 3)]
+    assert grown([Node(0, 0)], workers) == ActorRange(min=1, max=12)
+    assert grown([Node(8, 4)] * 3, workers) == 12
+    assert grown([EIGHT_CPUS], [Growth(EIGHT_CPUS, 3)]) == 2
+
+
+def test_of_a_range_only_the_minimum_has_to_fit() -> None:
+    assert grown([TWO_CPUS], [], actors={"min": 2, "max": 64}) == ActorRange(min=2, max=64)
+    with pytest.raises(ConfigError, match=r"^cluster\.actors: 3 actors .* holds 2 "):
+        grown([TWO_CPUS], [], actors={"min": 3, "max": 64})
+
+
 def test_files_are_found_from_any_folder(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Actors do not work where the user stands."""
     monkeypatch.chdir(model_dir.parent)
@@ -190,6 +214,20 @@ def test_the_address_in_the_environment_counts_where_the_config_has_none(
     monkeypatch.setenv("RAY_ADDRESS", "nonsense")
     with pytest.raises(ScorerError, match="No connection to Ray at nonsense"), connected(None):
         pass
+
+
+@pytest.mark.parametrize("error", [Exception("The current node timed out.\n\nMore."), OSError()])
+def test_a_ray_that_does_not_start_is_one_sentence(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init(**settings: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(ray, "init", init)
+    message = r"^Ray could not be started here: .*again\.$"
+    with pytest.raises(ScorerError, match=message) as caught, connected(None):
+        pass
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_bad_data_and_a_used_run_directory_are_refused_before_ray_is_started(
