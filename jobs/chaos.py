@@ -187,6 +187,7 @@ def _show(report: dict[str, Any], folder: Path) -> int:
     console = make_console()
     console.print()
     console.print(_faults(report))
+    console.print("A wait: seconds from a fault until the next generation was in the journal.")
     console.print()
     console.print(_figures(report))
     console.print()
@@ -201,7 +202,7 @@ def _show(report: dict[str, Any], folder: Path) -> int:
 
 
 def _faults(report: dict[str, Any]) -> Table:
-    table = _table("fault", "times", "seconds to the next generation: median", "longest")
+    table = _table("fault", "times", "median wait", "longest wait")
     for kind in Kind:
         waits = [
             one["until_next"]

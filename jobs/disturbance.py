@@ -24,12 +24,12 @@ class Kind(StrEnum):
     """A kind of fault."""
 
     ACTOR_KILLED = "actor killed"
-    ACTOR_STOPPED = "actor stopped (hangs)"
+    ACTOR_STOPPED = "actor stopped, so that it hangs"
     MACHINE_GONE = "machine gone"
-    MACHINE_NOTIFIED = "preemption notice, then machine gone"
+    MACHINE_NOTIFIED = "machine gone after a notice"
     DRIVER_KILLED = "driver killed"
     DRIVER_TERMINATED = "driver terminated"
-    JOURNAL_CUT = "driver killed, last journal file cut"
+    JOURNAL_CUT = "driver killed, journal cut"
 
 
 WEIGHTS = {
