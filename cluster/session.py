@@ -11,6 +11,7 @@ from pathlib import Path
 
 import ray
 from ray._private import worker
+from ray.exceptions import RayError
 
 from cliptune import loop
 from cliptune.device import resolve
@@ -27,6 +28,10 @@ from cluster.pool import ActorPool
 
 CPU_ACTORS = 2
 CONNECT_SECONDS = 10.0
+TOKEN = (
+    "A Ray that asks for a token needs RAY_AUTH_MODE=token here, and its token in ~/.ray/auth_token "
+    "or RAY_AUTH_TOKEN."
+)
 
 _start = threading.Event()
 
@@ -82,8 +87,12 @@ def connected(address: str | None) -> Iterator[None]:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
+    except RayError as error:  # the one of authentication
+        raise ScorerError(_no_connection(place, f"{_first_sentence(error)}. {TOKEN}")) from error
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ScorerError(_no_connection(place, str(error).splitlines()[0])) from error
+        why = str(error).splitlines()[0]
+        hint = "" if own or os.environ.get("RAY_AUTH_MODE") == "token" else f" {TOKEN}"
+        raise ScorerError(_no_connection(place, f"{why.rstrip('.')}.{hint}")) from error
     _silence()
     try:
         if own:
@@ -122,6 +131,10 @@ def _refuse_silence(place: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise ScorerError(_no_connection(place, f"{error}.")) from None
+
+
+def _first_sentence(error: Exception) -> str:
+    return str(error).strip().partition(". ")[0].rstrip(".")
 
 
 def _no_connection(place: str, why: str) -> str:
