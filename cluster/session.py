@@ -28,9 +28,9 @@ from cluster.pool import ActorPool
 
 CPU_ACTORS = 2
 CONNECT_SECONDS = 10.0
-TOKEN = (
-    "A Ray that asks for a token needs RAY_AUTH_MODE=token here, and its token in ~/.ray/auth_token "
-    "or RAY_AUTH_TOKEN."
+ENTRY = (
+    "A Ray that asks for a token needs RAY_AUTH_MODE=token here, and its token in "
+    "~/.ray/auth_token or RAY_AUTH_TOKEN."
 )
 
 _start = threading.Event()
@@ -87,12 +87,13 @@ def connected(address: str | None) -> Iterator[None]:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
-    except RayError as error:  # the one of authentication
-        raise ScorerError(_no_connection(place, f"{_first_sentence(error)}. {TOKEN}")) from error
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        why = str(error).splitlines()[0]
-        hint = "" if own or os.environ.get("RAY_AUTH_MODE") == "token" else f" {TOKEN}"
-        raise ScorerError(_no_connection(place, f"{why.rstrip('.')}.{hint}")) from error
+    except RayError as error:  # of a token that is missing here
+        raise ScorerError(_no_connection(place, f"{_first_sentence(error)}. {ENTRY}")) from error
+    except (ConnectionError, RuntimeError) as error:  # of any kind, one without a token among them
+        hint = "" if os.environ.get("RAY_AUTH_MODE") == "token" else f" {ENTRY}"
+        raise ScorerError(_no_connection(place, f"{_first_sentence(error)}.{hint}")) from error
+    except ValueError as error:
+        raise ScorerError(_no_connection(place, str(error).splitlines()[0])) from error
     _silence()
     try:
         if own:
@@ -134,7 +135,7 @@ def _refuse_silence(place: str) -> None:
 
 
 def _first_sentence(error: Exception) -> str:
-    return str(error).strip().partition(". ")[0].rstrip(".")
+    return str(error).strip().splitlines()[0].partition(". ")[0].rstrip(".")
 
 
 def _no_connection(place: str, why: str) -> str:
