@@ -11,6 +11,7 @@ from pathlib import Path
 
 import ray
 from ray._private import worker
+from ray.exceptions import RayError
 
 from cliptune import loop
 from cliptune.device import resolve
@@ -27,6 +28,10 @@ from cluster.pool import ActorPool
 
 CPU_ACTORS = 2
 CONNECT_SECONDS = 10.0
+ENTRY = (
+    "A Ray that asks for a token needs RAY_AUTH_MODE=token here, and its token in "
+    "~/.ray/auth_token or RAY_AUTH_TOKEN."
+)
 
 _start = threading.Event()
 
@@ -82,9 +87,13 @@ def connected(address: str | None) -> Iterator[None]:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
-    except Exception as error:  # that a local Ray took too long to start is a bare Exception
-        why = str(error).strip() or type(error).__name__
-        raise ScorerError(_no_connection(place, why.splitlines()[0])) from error
+    except RayError as error:  # of a token that is missing here
+        raise ScorerError(_no_connection(place, f"{_first_sentence(error)}. {ENTRY}")) from error
+    except ValueError as error:
+        raise ScorerError(_no_connection(place, str(error).splitlines()[0])) from error
+    except Exception as error:  # of any kind: a missing token, a local Ray that is too slow
+        hint = "" if own or os.environ.get("RAY_AUTH_MODE") == "token" else f" {ENTRY}"
+        raise ScorerError(_no_connection(place, f"{_first_sentence(error)}.{hint}")) from error
     _silence()
     try:
         if own:
@@ -123,6 +132,11 @@ def _refuse_silence(place: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise ScorerError(_no_connection(place, f"{error}.")) from None
+
+
+def _first_sentence(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].partition(". ")[0].rstrip(".")
 
 
 def _no_connection(place: str, why: str) -> str:

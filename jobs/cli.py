@@ -59,14 +59,32 @@ def search(
             "may give it a larger budget or other machines.",
         ),
     ] = None,
+    go_on: Annotated[
+        bool,
+        typer.Option(
+            "--continue",
+            help="Begin, or go on where run_dir holds this very search already: the same command "
+            "can be given again until it is done, by whatever repeats jobs that failed.",
+        ),
+    ] = False,
 ) -> None:
     """Search a prompt on Ray actors, here or on a cluster."""
+    from cliptune.errors import ConfigError
     from jobs import display
-    from jobs.config import read
+    from jobs.config import read, read_or_continue
     from jobs.search import main
 
     shown = display.choose(quiet=quiet, json=json)
-    main(read(words or [], resume), shown, resume=resume is not None)
+    if go_on and resume is not None:
+        raise ConfigError(
+            "--resume RUN goes on with a run that is there; --continue, with run_dir=RUN, also "
+            "begins it. Give one of them."
+        )
+    if go_on:
+        config, begun = read_or_continue(words or [])
+        main(config, shown, resume=begun, patient=True)
+    else:
+        main(read(words or [], resume), shown, resume=resume is not None)
 
 
 @app.command()

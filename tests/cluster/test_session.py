@@ -9,6 +9,7 @@ import ray
 import tiny
 import yaml
 from ray.cluster_utils import Cluster
+from ray.exceptions import AuthenticationError
 
 from cliptune.config import validate
 from cliptune.errors import ConfigError, RunError, ScorerError, TaskError
@@ -222,6 +223,30 @@ def test_an_address_that_is_none_is_one_sentence(address: str, reason: str) -> N
     assert len(message.splitlines()) == 1
     assert "cluster.address" in message
     assert not ray.is_initialized()
+
+
+@pytest.mark.parametrize(
+    ("mode", "error"),
+    [
+        ("token", AuthenticationError("Token authentication is enabled but no token was found")),
+        ("", ConnectionError("Failed to connect to Ray cluster at 10.0.0.1:6379\nFurther lines")),
+    ],
+)
+def test_a_ray_that_asks_for_a_token_says_what_is_missing(
+    mode: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**settings: Any) -> None:
+        raise error
+
+    monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(ScorerError) as caught, connected("auto"):
+        pass
+    message = str(caught.value)
+    assert message.startswith(f"No connection to Ray at auto: {str(error).splitlines()[0][:40]}")
+    assert "RAY_AUTH_MODE=token" in message
+    assert "~/.ray/auth_token" in message
+    assert len(message.splitlines()) == 1
 
 
 def test_the_address_in_the_environment_counts_where_the_config_has_none(
