@@ -28,6 +28,7 @@ from cluster.fleet import PATIENCE, Call, Fleet, Lost, Worker
 LATE, GRACE = 2.0, 0.25  # times what a call takes as a rule, and seconds, until it is late
 HANGS = 20.0  # times what a call takes as a rule, until its actor is taken to hang
 IMPATIENCE = 0.05  # seconds between two looks while an idle actor could help a late one
+WORTH = 0.1  # seconds of work that are worth a call of their own
 INLINE = 96 * 2**10  # bytes of latents that go with a call; Ray stores what has over 100 KiB
 
 
@@ -59,6 +60,11 @@ class ActorPool(UnitScorer):
         return [worker.place.pid for worker in self._fleet.ready if worker.place]
 
     @property
+    def handles(self) -> list[Any]:
+        """The actors as Ray knows them, by slot; for measuring what a bare call takes."""
+        return [worker.handle for worker in self._fleet.ready]
+
+    @property
     def lengths(self) -> Mapping[str, Sequence[int]]:
         return self._fleet.arrival.lengths
 
@@ -70,7 +76,8 @@ class ActorPool(UnitScorer):
         """Have the units computed, each by whoever is free; what is lost is given out again."""
         work = _Work(units, latents, self.task.classes)
         slots = [worker.slot for worker in self._fleet.ready]
-        dispatch = work.dispatch = Dispatch([unit.tokens for unit in units], slots)
+        worth = WORTH / max(self._usual(1.0), 1e-12)  # all is, as long as nothing is known
+        dispatch = work.dispatch = Dispatch([unit.tokens for unit in units], slots, worth)
         while dispatch.open:
             helpless = self._give(work)
             for worker, call, answer in self._fleet.outcomes(IMPATIENCE if helpless else PATIENCE):
@@ -146,14 +153,13 @@ class ActorPool(UnitScorer):
 
     def _late(self, work: "_Work") -> list[int]:
         """Slots of actors that take far longer than they should, or that are about to go."""
-        now = time.monotonic()
+        now, usual = time.monotonic(), self._usual(1.0)
         return [
             worker.slot
             for worker in self._fleet.busy
             if worker.call and worker.call.about is work
             if worker.leaving
-            or now - worker.call.since
-            > GRACE + LATE * self._usual(work.dispatch.job_cost(worker.slot))
+            or now - worker.call.since > GRACE + LATE * usual * work.dispatch.job_cost(worker.slot)
         ]
 
     def _usual(self, tokens: float) -> float:
