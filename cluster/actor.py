@@ -13,6 +13,7 @@ from cliptune.config import Config
 from cliptune.scorer import ModelFacts, Unit
 from cliptune.task import Task
 from cliptune.types import Latent, Latents, PromptArray
+from cluster.wire import Results
 
 if TYPE_CHECKING:
     from cliptune.local import LocalScorer
@@ -78,7 +79,7 @@ class ScoringActor:
         if isinstance(latents, bytes):
             latents = placed(latents, units, self._scorer.config.prompt.dimension)
         before = self._scorer.usage.device_seconds
-        results = self._scorer.run(units, latents)
+        results = Results(self._scorer.run(units, latents))
         return results, self._scorer.usage.device_seconds - before
 
     def prompt(self, latent: Latent) -> PromptArray:

@@ -24,6 +24,7 @@ from cluster.actor import ScoringActor, rows_of, span
 from cluster.config import ClusterSearch
 from cluster.dispatch import Dispatch
 from cluster.fleet import PATIENCE, Call, Fleet, Lost, Worker
+from cluster.wire import Units
 
 LATE, GRACE = 2.0, 0.25  # times what a call takes as a rule, and seconds, until it is late
 HANGS = 20.0  # times what a call takes as a rule, until its actor is taken to hang
@@ -114,7 +115,7 @@ class ActorPool(UnitScorer):
                 job = work.dispatch.double(worker.slot, late)
             if not job:
                 return True
-            mine = [work.units[index] for index in job]
+            mine = Units(work.units[index] for index in job)
             arguments = mine, work.latents_of(mine)
             seconds = self._seconds(work.dispatch.job_cost(worker.slot), len(job))
             self._fleet.call(worker, "run", *arguments, seconds=seconds, about=work)
