@@ -16,7 +16,6 @@ import numpy as np
 import ray
 
 from cliptune.config import validate
-from cliptune.errors import ConfigError
 from cliptune.loop import Observer
 from cliptune.randomness import generator
 from cliptune.scorer import CANDIDATES
@@ -139,26 +138,22 @@ def measure(actors: int, seconds: float, generations: int, observer: Observer) -
 
 
 def model(rows: Sequence[Row], actors: Sequence[int]) -> list[Modelled]:
-    """Other numbers of actors, from the measured ones.
+    """Other numbers of actors, by straight lines through the measured ones (least squares).
 
-    Here: a straight line through the measured overheads, by least squares. Elsewhere: a call costs
-    the driver the CPU seconds that it cost with the most actors measured, one call an actor and
-    nothing beside it; what the network takes is not in it.
+    Here: overhead by actors. Elsewhere: the driver's CPU seconds by calls, with one call an actor
+    and nothing done at the same time; what a network takes is not in it.
     """
     if len({row.actors for row in rows}) < 2:
         return []
-    slope, offset = np.polyfit([row.actors for row in rows], [row.overhead for row in rows], 1)
-    most = max(rows, key=lambda row: row.actors)
-    a_call = most.driver / most.calls
-    return [Modelled(n, float(offset + slope * n), n * a_call) for n in actors]
+    here = np.polyfit([row.actors for row in rows], [row.overhead for row in rows], 1)
+    driver = np.polyfit([row.calls for row in rows], [row.driver for row in rows], 1)
+    return [Modelled(n, float(np.polyval(here, n)), float(np.polyval(driver, n))) for n in actors]
 
 
 def growth(
     generations: int, marks: Sequence[int], observer: Observer, actors: int = 2
 ) -> list[Memory]:
     """What driver and actors hold after so many generations of units that take no time."""
-    if not marks or max(marks) > generations:
-        raise ConfigError(f"Memory is looked at within the {generations} generations; {marks}.")
     found = []
     with synthetic_pool(actors, 0.0, observer) as pool:
         draw = latents(pool.config)

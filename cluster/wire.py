@@ -31,19 +31,19 @@ class Results(list[NDArray[Any]]):
     """A list of arrays that travels as one string of bytes."""
 
     def __reduce__(self) -> Reduced:
-        kinds = {getattr(result, "dtype", None) for result in self}
-        if len(kinds) != 1 or None in kinds:
+        kinds = {result.dtype.str if isinstance(result, np.ndarray) else "" for result in self}
+        kind = kinds.pop() if len(kinds) == 1 else ""
+        if not kind:  # what an actor should not give: the pool sees to that
             return list, (list(self),)
-        (kind,) = kinds
         data = b"".join(result.tobytes() for result in self)
-        return _results, (kind.str, [result.shape for result in self], data)
+        return _results, (kind, [result.shape for result in self], data)
 
 
 def _units(named: Sequence[Any], rows: Sequence[Any], reduces: Sequence[bool]) -> Units:
     networks = [SubnetworkSpec(*fields) for fields in named]
     return Units(
-        Unit(networks[place], *fields, reduce)
-        for (place, *fields), reduce in zip(rows, reduces, strict=True)
+        Unit(networks[place], split, candidates, examples, length, reduce)
+        for (place, split, candidates, examples, length), reduce in zip(rows, reduces, strict=True)
     )
 
 

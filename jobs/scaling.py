@@ -88,7 +88,7 @@ def write(file: Path | None, text: str) -> None:
 
 
 def measured_table(rows: Sequence[Row]) -> Table:
-    """Milliseconds of a generation."""
+    """Milliseconds of a generation; docs/scaling.md says what the columns are."""
     columns = {
         "actors": [f"{row.actors:,}" for row in rows],
         "units": [f"{row.units:,}" for row in rows],
@@ -96,9 +96,9 @@ def measured_table(rows: Sequence[Row]) -> Table:
         "work": _ms(row.work for row in rows),
         "overhead": _ms(row.overhead for row in rows),
         "least": _ms(row.least for row in rows),
-        "bare Ray": _ms(row.bare for row in rows),
-        "driver CPU": _ms(row.driver for row in rows),
-        "of that main": _ms(row.driver_main for row in rows),
+        "bare": _ms(row.bare for row in rows),
+        "driver": _ms(row.driver for row in rows),
+        "main thread": _ms(row.driver_main for row in rows),
     }
     return _table("measured: ms a generation", columns)
 
@@ -129,7 +129,8 @@ def memory_table(found: Sequence[Memory]) -> Table:
 
 
 def _table(title: str, columns: Mapping[str, Sequence[str]]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=title, title_justify="left", title_style="bold", box=None)
+    table.padding, table.pad_edge, table.header_style = (0, 2, 0, 0), False, "bold"
     for name in columns:
         table.add_column(name, justify="right")
     for row in zip(*columns.values(), strict=True):
