@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from cliptune.config import Config
 from cliptune.scorer import ModelFacts, Unit
 from cliptune.task import Task
 from cliptune.types import Latent, Latents, PromptArray
+from cluster.wire import Results
 
 if TYPE_CHECKING:
     from cliptune.local import LocalScorer
@@ -68,11 +70,16 @@ class ScoringActor:
         return LocalScorer(config, task)
 
     def run(
-        self, units: Sequence[Unit], latents: Latents | None
+        self, units: Sequence[Unit], latents: Latents | bytes | None
     ) -> tuple[list[NDArray[Any]], float]:
-        """The units' results in their order, and the seconds that they took."""
+        """The units' results in their order, and the seconds that they took.
+
+        Bytes are the latents of the units' candidates alone; see `rows_of`.
+        """
+        if isinstance(latents, bytes):
+            latents = placed(latents, units, self._scorer.config.prompt.dimension)
         before = self._scorer.usage.device_seconds
-        results = self._scorer.run(units, latents)
+        results = Results(self._scorer.run(units, latents))
         return results, self._scorer.usage.device_seconds - before
 
     def prompt(self, latent: Latent) -> PromptArray:
@@ -80,3 +87,21 @@ class ScoringActor:
 
     def facts(self) -> ModelFacts:
         return self._scorer.facts()
+
+
+def span(units: Sequence[Unit]) -> tuple[int, int]:
+    """The candidates of the units, [start, end), with those between them."""
+    return min(unit.candidates[0] for unit in units), max(unit.candidates[1] for unit in units)
+
+
+def rows_of(latents: Latents, units: Sequence[Unit]) -> bytes:
+    """What the units need of the latents: Ray sends bytes faster than anything else."""
+    return latents[slice(*span(units))].tobytes()
+
+
+def placed(rows: bytes, units: Sequence[Unit], dimension: int) -> Latents:
+    """Latents with those rows where the units look for them, and nothing elsewhere."""
+    start, end = span(units)
+    latents = np.full((end, dimension), np.nan)
+    latents[start:] = np.frombuffer(rows).reshape(-1, dimension)
+    return latents

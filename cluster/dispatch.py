@@ -1,8 +1,9 @@
 """Who computes which of a call's units next: bookkeeping without Ray.
 
 Every worker has a share, the same one in every generation: a large first call of it, then two small
-ones, so that a worker that runs dry finds something to take over from one that is behind. What was
-lost with a worker goes out again one unit a call, so that a unit that kills is found.
+ones, so that a worker that runs dry finds something to take over from one that is behind; what is
+too little for a call of its own goes with the call before. What was lost with a worker goes out
+again one unit a call, so that a unit that kills is found.
 """
 
 from collections import Counter, deque
@@ -21,6 +22,7 @@ class Dispatch:
 
     costs: Sequence[float]
     slots: Sequence[int]
+    worth: float = 0.0  # least cost of a call
     open: set[int] = field(init=False)  # without an answer
     again: int = 0  # units that were given out once more
 
@@ -31,7 +33,7 @@ class Dispatch:
         if not self.slots:
             self._own[-1] = deque(range(len(self.costs)))  # for whoever comes first
         share = self._cost(range(len(self.costs))) / max(1, len(self.slots))
-        self._small = (1 - BULK) * TAIL * share  # least that is worth a call of its own
+        self._small = max(self.worth, (1 - BULK) * TAIL * share)
         self._alone: deque[int] = deque()  # lost ones
         self._jobs: dict[int, list[int]] = {}
         self._losses: Counter[int] = Counter()
@@ -47,6 +49,8 @@ class Dispatch:
             part = (BULK, TAIL)[self._calls[slot]] if self._calls[slot] < 2 else 1.0
             self._calls[slot] += 1
             job = self._cut(own, part * self._cost(own))
+            if self._cost(own) < self.worth:
+                job += self._cut(own, float("inf"))
         else:
             job = self._steal()
         if job:

@@ -20,14 +20,17 @@ from cliptune.loop import Observer
 from cliptune.scorer import ModelFacts, Unit, UnitScorer
 from cliptune.task import Task
 from cliptune.types import Latent, Latents, PromptArray
-from cluster.actor import ScoringActor
+from cluster.actor import ScoringActor, rows_of, span
 from cluster.config import ClusterSearch
 from cluster.dispatch import Dispatch
 from cluster.fleet import DIED, PATIENCE, Call, Fleet, Lost, Worker
+from cluster.wire import Units
 
 LATE, GRACE = 2.0, 0.25  # times what a call takes as a rule, and seconds, until it is late
 HANGS = 20.0  # times what a call takes as a rule, until its actor is taken to hang
 IMPATIENCE = 0.05  # seconds between two looks while an idle actor could help a late one
+WORTH = 0.1  # seconds of work that are worth a call of their own
+INLINE = 96 * 2**10  # bytes of latents that go with a call; Ray stores what has over 100 KiB
 
 
 class ActorPool(UnitScorer):
@@ -58,6 +61,11 @@ class ActorPool(UnitScorer):
         return [worker.place.pid for worker in self._fleet.ready if worker.place]
 
     @property
+    def handles(self) -> list[Any]:
+        """The actors as Ray knows them, by slot; for measuring what a bare call takes."""
+        return [worker.handle for worker in self._fleet.ready]
+
+    @property
     def lengths(self) -> Mapping[str, Sequence[int]]:
         return self._fleet.arrival.lengths
 
@@ -67,9 +75,10 @@ class ActorPool(UnitScorer):
 
     def run(self, units: Sequence[Unit], latents: Latents | None) -> list[NDArray[Any]]:
         """Have the units computed, each by whoever is free; what is lost is given out again."""
-        work = _Work(units, None if latents is None else ray.put(latents), self.task.classes)
+        work = _Work(units, latents, self.task.classes)
         slots = [worker.slot for worker in self._fleet.ready]
-        dispatch = work.dispatch = Dispatch([unit.tokens for unit in units], slots)
+        worth = WORTH / max(self._usual(1.0), 1e-12)  # all is, as long as nothing is known
+        dispatch = work.dispatch = Dispatch([unit.tokens for unit in units], slots, worth)
         while dispatch.open:
             helpless = self._give(work)
             for worker, call, answer in self._fleet.outcomes(IMPATIENCE if helpless else PATIENCE):
@@ -106,7 +115,8 @@ class ActorPool(UnitScorer):
                 job = work.dispatch.double(worker.slot, late)
             if not job:
                 return True
-            arguments = [work.units[index] for index in job], work.latents
+            mine = Units(work.units[index] for index in job)
+            arguments = mine, work.latents_of(mine)
             seconds = self._seconds(work.dispatch.job_cost(worker.slot), len(job))
             self._fleet.call(
                 worker, "run", *arguments, seconds=seconds, setting="unit_timeout", about=work
@@ -147,14 +157,13 @@ class ActorPool(UnitScorer):
 
     def _late(self, work: "_Work") -> list[int]:
         """Slots of actors that take far longer than they should, or that are about to go."""
-        now = time.monotonic()
+        now, usual = time.monotonic(), self._usual(1.0)
         return [
             worker.slot
             for worker in self._fleet.busy
             if worker.call and worker.call.about is work
             if worker.leaving
-            or now - worker.call.since
-            > GRACE + LATE * self._usual(work.dispatch.job_cost(worker.slot))
+            or now - worker.call.since > GRACE + LATE * usual * work.dispatch.job_cost(worker.slot)
         ]
 
     def _usual(self, tokens: float) -> float:
@@ -194,13 +203,27 @@ class _Work:
 
     dispatch: Dispatch
 
-    def __init__(self, units: Sequence[Unit], latents: Any, classes: int) -> None:
+    def __init__(self, units: Sequence[Unit], latents: Latents | None, classes: int) -> None:
         self.units = units
-        self.latents = latents
+        self._latents = latents
+        self._stored: Any = None  # where all latents are for actors that need many
         self.results: list[Any] = [None] * len(units)
         self._classes = classes
         self._doubted: set[int] = set()  # not finite by one actor
         self._confirmed = False  # one of them by a second actor as well
+
+    def latents_of(self, units: Sequence[Unit]) -> Any:
+        """What a call with these units says of the latents: the rows themselves, where they are
+        few, as an actor waits longer for the object store than for anything else."""
+        if self._latents is None:
+            return None
+        start, end = span(units)
+        few = (end - start) * self._latents[0].nbytes <= INLINE
+        if few and self._latents.dtype == np.float64:
+            return rows_of(self._latents, units)
+        if self._stored is None:
+            self._stored = ray.put(self._latents)
+        return self._stored
 
     def fault(self, slot: int, results: Sequence[Any]) -> str:
         """What is wrong with a worker's results, in words; empty where nothing is.

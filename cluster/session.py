@@ -68,10 +68,11 @@ def _counted(cluster: ClusterConfig) -> str:
 
 
 @contextmanager
-def connected(address: str | None) -> Iterator[None]:
+def connected(address: str | None, cpus: int | None = None) -> Iterator[None]:
     """A connection to Ray: to `address`, to RAY_ADDRESS, or to a Ray of our own that ends with it.
 
-    A Ray that happens to run on this machine is not joined unless it is asked for.
+    A Ray that happens to run on this machine is not joined unless it is asked for. One of our own
+    may be told to have other `cpus` than there are, for actors that do not compute.
     """
     if ray.is_initialized():
         yield
@@ -83,6 +84,7 @@ def connected(address: str | None) -> Iterator[None]:
         with _starting():
             ray.init(
                 address=place,
+                num_cpus=cpus if own else None,
                 include_dashboard=False if own else None,
                 log_to_driver=False,
                 logging_level=logging.ERROR,

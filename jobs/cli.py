@@ -207,6 +207,41 @@ def benchmark(
 
 
 @app.command()
+def scaling(
+    actors: Annotated[str, typer.Option(metavar="N,N,...", help="Of each measurement.")] = (
+        "2,8,32,64"
+    ),
+    unit_seconds: Annotated[float, typer.Option(help="That an actor takes for a unit.")] = 0.05,
+    generations: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of each measurement; if not given 30, for the memory 2000."),
+    ] = None,
+    memory: Annotated[
+        bool,
+        typer.Option(
+            "--memory", help="Show instead what 2 actors and the driver hold; units take no time."
+        ),
+    ] = False,
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the report there.")
+    ] = None,
+) -> None:
+    """Measure what the engine adds to a generation, with actors here that compute nothing."""
+    from jobs import display
+    from jobs.scaling import main
+
+    shown = display.choose(quiet=not sys.stdout.isatty(), json=False)
+    main(
+        actors,
+        unit_seconds=unit_seconds,
+        generations=generations,
+        memory=memory,
+        file=json,
+        display=shown,
+    )
+
+
+@app.command()
 def chaos(
     words: Annotated[
         list[str] | None,

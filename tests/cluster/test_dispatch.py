@@ -61,6 +61,15 @@ def test_a_small_share_is_one_call() -> None:
     assert [dispatch.take(0), dispatch.take(1)] == [[0, 1, 2], [3, 4, 5]]
 
 
+def test_what_is_too_little_for_a_call_of_its_own_goes_with_the_call_before() -> None:
+    dispatch = Dispatch([1.0] * 16, [0, 1], worth=2.5)
+    assert dispatch.take(0) == list(range(8))  # two would have been left
+    dispatch = Dispatch([1.0] * 40, [0, 1], worth=2.5)
+    assert [len(job) for job in drained(dispatch, 0)[:2]] == [15, 5]
+    dispatch = Dispatch([1.0] * 16, [0, 1], worth=float("inf"))
+    assert [dispatch.take(0), dispatch.take(1)] == [list(range(8)), list(range(8, 16))]
+
+
 def test_workers_keep_to_their_own_shares_while_all_go_on() -> None:
     """So that each has the same subnetworks in every generation."""
     parts = shares([1.0] * 60, 4)
