@@ -141,9 +141,8 @@ def refused(done: subprocess.CompletedProcess[str], *parts: str) -> None:
 # The driver is killed
 
 
-@pytest.mark.parametrize(
-    "name", [FILES[1], *(pytest.param(name, marks=pytest.mark.slow) for name in FILES[::2])]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize(("when", "kept"), [("before", 0), ("after", 1)])
 def test_a_driver_killed_beside_a_rename_leaves_no_actor_and_is_resumed_to_the_same_journal(
     when: str, kept: int, name: str, folder: Path, address: str, undisturbed: Path
@@ -195,6 +194,7 @@ def test_a_search_that_waits_for_room_is_stopped(
     assert gone_on(folder) == journal_bytes(undisturbed)
 
 
+@pytest.mark.slow
 def test_a_search_that_waits_for_an_actor_in_the_place_of_a_dead_one_is_stopped(
     folder: Path, address: str, undisturbed: Path
 ) -> None:
@@ -222,8 +222,11 @@ def flipped(content: bytes) -> bytes:
 
 @pytest.mark.parametrize(
     "damage",
-    [flipped, lambda content: content[:-1], lambda content: b""],
-    ids=["bit", "end", "all"],
+    [
+        pytest.param(flipped, id="a bit turned"),
+        pytest.param(lambda content: content[:-1], id="cut off", marks=pytest.mark.slow),
+        pytest.param(lambda content: b"", id="empty", marks=pytest.mark.slow),
+    ],
 )
 def test_a_damaged_last_file_of_the_journal_is_set_aside_and_searched_again(
     damage: Callable[[bytes], bytes], folder: Path, undisturbed: Path
@@ -269,6 +272,7 @@ def test_a_full_disk_ends_the_search_and_where_there_is_room_again_it_goes_on(
 # Two at a time
 
 
+@pytest.mark.slow
 def test_a_second_driver_is_refused_and_the_first_goes_on_unharmed(
     folder: Path, address: str, undisturbed: Path
 ) -> None:
