@@ -23,8 +23,9 @@ from cliptune.types import Latent, Latents, PromptArray
 from cluster.actor import ScoringActor, rows_of, span
 from cluster.config import ClusterSearch
 from cluster.dispatch import Dispatch
-from cluster.fleet import DIED, PATIENCE, Call, Fleet, Lost, Worker
+from cluster.fleet import PATIENCE, Fleet
 from cluster.wire import Units
+from cluster.worker import DIED, Call, Lost, Worker
 
 LATE, GRACE = 2.0, 0.25  # times what a call takes as a rule, and seconds, until it is late
 HANGS = 20.0  # times what a call takes as a rule, until its actor is taken to hang

@@ -151,10 +151,12 @@ def fake_ray() -> Iterator[FakeRay]:
     world = FakeRay()
     with (
         patch("cluster.fleet.ray", world),
+        patch("cluster.worker.ray", world),
         patch("cluster.pool.ray", world),
         patch("cluster.fleet.time", world),
         patch("cluster.pool.time", world),
         patch("cluster.fleet.nodes", world),
+        patch("cluster.worker.nodes", world),
     ):
         yield world
 
