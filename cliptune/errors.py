@@ -31,6 +31,10 @@ class RunError(CliptuneError):
     exit_code = 2
 
 
+class HeldError(RunError):
+    """Another search writes the run directory, or died so recently that it may still."""
+
+
 class StrategyError(CliptuneError):
     """ask() and tell() were called out of turn or with the wrong shapes."""
 

@@ -34,14 +34,19 @@ def identity(config: Config, task: Task, facts: ModelFacts) -> dict[str, Any]:
 
 def known_early(config: Config, task: Task) -> dict[str, Any]:
     """As much of it as is known before the model is loaded, which settles what is on auto."""
-    settings = config.identity()
-    settings["model"] = {key: v for key, v in settings["model"].items() if v != "auto"}
     return {
-        "config": settings,
+        "config": _settled(config),
         "data": {name: examples_digest(split) for name, split in task.splits.items()},
         "prompt_file": _file_digest(config.prompt.file),
         "selection_code": source_digest(config.search.selection),
     }
+
+
+def _settled(config: Config) -> dict[str, Any]:
+    """What decides the results of the settings, but for those that are still on auto."""
+    settings = config.identity()
+    settings["model"] = {key: v for key, v in settings["model"].items() if v != "auto"}
+    return settings
 
 
 def examples_digest(split: Split) -> str:
@@ -71,6 +76,11 @@ def refuse_another(path: str, before: Any, now: dict[str, Any]) -> None:
             f"{path} cannot be resumed with another search: {'; '.join(other)}. What decides the "
             "results must stay as it is; start a new run instead."
         )
+
+
+def refuse_other_settings(path: str, *, before: Config, now: Config) -> None:
+    """As `refuse_another`, by the settings alone: those of the run and those given now."""
+    refuse_another(path, {"config": before.identity()}, {"config": _settled(now)})
 
 
 def _difference(key: str, old: Any, new: Any) -> str:

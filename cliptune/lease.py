@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cliptune.errors import RunError
+from cliptune.errors import HeldError, RunError
 
 if TYPE_CHECKING:
     from cliptune.storage import Folder
@@ -38,7 +38,7 @@ class Lease:
     def held(self) -> Iterator[None]:
         holder = self._holder()
         if holder and self._lives(holder):
-            raise RunError(
+            raise HeldError(
                 f"{self._folder.place} is being written by another search, process "
                 f"{holder['pid']} on {holder['host']}; wait for its end, stop it, or choose "
                 f"another run_dir. A search that died holds it for {LEASE_SECONDS:.0f} seconds."

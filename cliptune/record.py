@@ -120,6 +120,11 @@ def read_run(kind: type[C], place: str) -> RunRecord[C]:
     )
 
 
+def is_run(place: str) -> bool:
+    """Whether a search has begun there, if only to load its model."""
+    return open_folder(place).exists(CONFIG)
+
+
 def check_resumable(folder: Folder) -> None:
     """Refuse what is no run directory."""
     if not folder.exists(CONFIG):

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 import pyarrow as pa
 from pyarrow import fs
 
-from cliptune.errors import RunError
+from cliptune.errors import HeldError, RunError
 from cliptune.lease import Lease
 
 SCHEME = re.compile(r"^[A-Za-z][\w+.-]+://")
@@ -156,7 +156,7 @@ class LocalFolder:
             try:
                 fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise RunError(
+                raise HeldError(
                     f"{self.place} is being written by another search; wait for its end, stop it, "
                     "or choose another run_dir."
                 ) from None

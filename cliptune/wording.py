@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
@@ -53,7 +53,7 @@ def complaint(kind: type[BaseModel], error: ValidationError, hints: Mapping[str,
         message = EXPECTED.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
         found = f", found {shown(problem['input'])}"
         if problem["type"] == "extra_forbidden":
-            unknown = [str(part) for part in problem["loc"]]
+            unknown = [*path, str(problem["loc"][-1])]
             where = ".".join(unknown)
             lines[where] = f"Unknown setting {where}{_nearest(kind, unknown)}."
         elif problem["type"] == "missing" and where in hints:
@@ -72,12 +72,23 @@ def _setting(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str
     path: list[str] = []
     section: Any = kind
     for part in location:
-        field = getattr(section, "model_fields", {}).get(part)
-        if field is None:
-            break
-        path.append(str(part))
-        section = field.annotation
+        field = _fields(section).get(part)
+        if field is not None:
+            path.append(str(part))
+            section = field.annotation
     return path
+
+
+def _fields(section: Any) -> dict[int | str, Any]:
+    """The settings of a section, or of all that a setting may be."""
+    kinds = (section, *get_args(section))
+    return {name: field for kind in kinds for name, field in _own_fields(kind).items()}
+
+
+def _own_fields(kind: Any) -> dict[str, Any]:
+    while get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    return dict(getattr(kind, "model_fields", {}))
 
 
 def _alternative(location: tuple[int | str, ...], path: list[str]) -> bool:
@@ -87,8 +98,8 @@ def _alternative(location: tuple[int | str, ...], path: list[str]) -> bool:
 def _nearest(kind: type[BaseModel], path: list[str]) -> str:
     section: Any = kind
     for part in path[:-1]:
-        field = getattr(section, "model_fields", {}).get(part)
+        field = _fields(section).get(part)
         section = field.annotation if field else None
-    known = list(getattr(section, "model_fields", {}))
+    known = [str(name) for name in _fields(section)]
     likely = nearest(path[-1], known, ".".join([*path[:-1], ""]))
     return likely or (f" (known here: {', '.join(known)})" if known else "")

@@ -1,12 +1,14 @@
 """The settings of the machines: how many actors, and what each of them gets."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from cliptune.config import Config, Count, Section
 
-Actors = Annotated[int, Field(ge=1, le=10_000)]
+MOST = 10_000
+Actors = Annotated[int, Field(ge=1, le=MOST)]
 Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -23,13 +25,25 @@ class ActorRange(Section):
         return self
 
 
+def _kind_of_actors(value: Any) -> str:
+    """Which of the three it is meant to be, so that what is said of it is about that."""
+    if isinstance(value, Mapping | ActorRange):
+        return "range"
+    return "auto" if isinstance(value, str) else "number"
+
+
 class ClusterConfig(Section):
     """Changes speed, never results, but for threads_per_actor, which decides rounding."""
 
     address: str | None = Field(
         None, description="of a running Ray; RAY_ADDRESS if null, and a local Ray without that"
     )
-    actors: Actors | ActorRange | Literal["auto"] = Field(
+    actors: Annotated[
+        Annotated[Actors, Tag("number")]
+        | Annotated[ActorRange, Tag("range")]
+        | Annotated[Literal["auto"], Tag("auto")],
+        Discriminator(_kind_of_actors),
+    ] = Field(
         "auto",
         description="auto: one a GPU, or 2 on CPUs where there are as many; {min, max}: as many as "
         "there is room for at any time",

@@ -7,20 +7,12 @@ actor had loaded.
 """
 
 import contextlib
+import itertools
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import (
-    ActorDiedError,
-    ActorUnavailableError,
-    RayActorError,
-    RayError,
-    RayTaskError,
-)
 from ray.util.scheduling_strategies import NodeLabelSchedulingStrategy, NotIn
 
 from cliptune.errors import CliptuneError, ScorerError
@@ -30,49 +22,13 @@ from cluster import nodes
 from cluster.actor import Arrival, Place, ScoringActor
 from cluster.config import ClusterSearch
 from cluster.placement import Need
+from cluster.worker import Call, Lost, Worker, fetched
 
 PATIENCE = 0.5  # seconds between two looks at whether to go on waiting
 LOOK = 1.0  # between two looks at the cluster's machines
-FETCH = 60.0  # to fetch an answer that is there
 SILENT = 15.0  # of waiting for room before it is said
 PAUSE, LONGEST_PAUSE = 1.0, 300.0  # before a start is tried again
 NODE_ID = "ray.io/node-id"
-
-
-@dataclass(frozen=True)
-class Call:
-    """Something that a worker was asked for."""
-
-    ref: Any
-    since: float
-    until: float  # when it is taken to hang
-    about: Any = None  # the asker's own
-
-
-@dataclass(frozen=True)
-class Lost:
-    """A call without an answer; its worker is gone."""
-
-    why: str
-    blameless: bool  # whether what it computed cannot be the cause
-
-
-@dataclass(eq=False)
-class Worker:
-    """An actor and what is known of it."""
-
-    slot: int
-    handle: Any
-    attempt: int  # starts that had failed in a row when it was started
-    call: Call | None = None
-    place: Place | None = None  # none before the cluster had room for it
-    ready: bool = False
-    leaving: bool = False  # its machine is about to go
-
-    @property
-    def name(self) -> str:
-        return "An actor" if self.place is None else f"The actor on {self.place.host}"
-
 
 Outcome = tuple[Worker, Call, Any]
 
@@ -138,12 +94,18 @@ class Fleet:
         return [worker for worker in self._workers if worker.ready and worker.call]
 
     def call(
-        self, worker: Worker, method: str, *arguments: Any, seconds: float, about: Any = None
+        self,
+        worker: Worker,
+        method: str,
+        *arguments: Any,
+        seconds: float,
+        setting: str = "start_timeout",
+        about: Any = None,
     ) -> Call:
         """Ask a worker for something; the answer is among the `outcomes`, once."""
         ref = getattr(worker.handle, method).remote(*arguments)
         now = time.monotonic()
-        worker.call = Call(ref, now, now + seconds, about)
+        worker.call = Call(ref, now, now + seconds, setting, about)
         return worker.call
 
     def outcomes(self, patience: float = PATIENCE) -> list[Outcome]:
@@ -164,6 +126,8 @@ class Fleet:
     def dismiss(self, worker: Worker, why: str) -> None:
         """End a worker; another one takes its place."""
         self._end(worker)
+        if len(self.ready) < self._least:  # however often others failed to start meanwhile
+            self._failed, self._pause, self._not_before = 0, PAUSE, 0.0
         self._observer.warning(f"{worker.name} {why}: it is replaced.")
 
     def close(self) -> None:
@@ -175,35 +139,13 @@ class Fleet:
         """A worker's answer, unless it belongs to its start."""
         call, worker.call = worker.call, None
         assert call is not None  # noqa: S101  only called for workers that have one
-        answer = self._fetch(worker, call)
+        answer = fetched(worker, call)
         if worker.ready:
             if isinstance(answer, Lost):
                 self.dismiss(worker, answer.why)
             return worker, call, answer
         self._start_goes_on(worker, answer)
         return None
-
-    def _fetch(self, worker: Worker, call: Call) -> Any:
-        try:
-            return ray.get(call.ref, timeout=FETCH)
-        except RayTaskError as error:
-            if isinstance(error.cause, CliptuneError):
-                return error.cause
-            return Lost(f"failed with {_first_line(error.cause or error)}", blameless=False)
-        except RayActorError as error:
-            return self._death(worker, error)
-        except RayError as error:  # the answer was lost with the machine that had it
-            return Lost(f"gave an answer that was lost ({type(error).__name__})", blameless=True)
-
-    def _death(self, worker: Worker, error: RayActorError) -> Lost:
-        node = worker.place.node if worker.place else None
-        if error.preempted or (node and node not in nodes.alive()):
-            return Lost("went away with its machine", blameless=True)
-        if isinstance(error, ActorUnavailableError):  # its process is not known to be dead
-            return Lost("cannot be reached any more", blameless=True)
-        if isinstance(error, ActorDiedError) and error.actor_init_failed:
-            return Lost(f"could not be made: {_first_line(error)}", blameless=False)
-        return Lost("died", blameless=False)
 
     def _overdue(self) -> list[Outcome]:
         """Workers that are taken to hang are ended."""
@@ -212,23 +154,24 @@ class Fleet:
             call = worker.call
             if call is None or now < call.until:
                 continue
-            lost = Lost(f"gave no answer for {now - call.since:.0f} seconds", blameless=False)
+            waited = f"{now - call.since:.0f} seconds"
             if worker.ready:
+                why = f"gave no answer for {waited} (cluster.{call.setting})"
+                lost = Lost(why, blameless=False)
                 self.dismiss(worker, lost.why)
                 found.append((worker, call, lost))
             else:
                 self._start_failed(
                     worker,
-                    f"was not ready {now - call.since:.0f} seconds after it had its place "
-                    "(cluster.start_timeout)",
+                    f"was not ready {waited} after it had its place (cluster.{call.setting})",
                 )
         return found
 
     # Starting
 
     def _hire(self) -> None:
-        taken = {worker.slot for worker in self._workers if not worker.leaving}
-        slot = next(slot for slot in range(self._cluster.most) if slot not in taken)
+        taken = {worker.slot for worker in self._workers}  # one that leaves may still compute
+        slot = next(slot for slot in itertools.count() if slot not in taken)
         options: dict[str, Any] = {}
         if self._refused:
             elsewhere: Any = {NODE_ID: NotIn(*self._refused)}  # type: ignore[no-untyped-call]
@@ -272,19 +215,30 @@ class Fleet:
 
     def _refuse(self, worker: Worker, why: str) -> None:
         self._end(worker)
-        if not self._begun:
+        if not self._begun and len(self.ready) < self._least:
             raise ScorerError(f"{worker.name} {why}.")
         if worker.place is not None:
             self._refused.append(worker.place.node)
         self._observer.warning(f"{worker.name} {why}. It is not used.")
 
+    @property
+    def _undecided(self) -> bool:
+        """Whether one more failed start would end the search, while others may yet bring it off."""
+        return (
+            self._failed + 1 >= self._cluster.failures
+            and len(self.ready) < self._least
+            and any(worker.place and not worker.ready for worker in self._workers)
+        )
+
     def _start_failed(self, worker: Worker, why: str, *, blameless: bool = False) -> None:
         """Try again, later each time; those that failed at the same time count once."""
         self._end(worker)
-        if blameless or worker.attempt < self._failed:
+        now, enough = time.monotonic(), len(self.ready) >= self._least
+        if blameless:
+            self._not_before = now + PAUSE
+        if blameless or worker.attempt < self._failed or self._undecided:
             return
         self._failed += 1
-        now, enough = time.monotonic(), len(self.ready) >= self._least
         if self._failed < self._cluster.failures:
             self._not_before = now + (self._failed - 1) * PAUSE
         elif enough:
@@ -311,7 +265,7 @@ class Fleet:
         for worker in [w for w in self._workers if w.leaving and w.call is None]:
             self._end(worker)
         staying = sum(not worker.leaving for worker in self._workers)
-        if now >= self._not_before:
+        if now >= self._not_before and not self._undecided:
             for _ in range(self._cluster.most - staying):
                 self._hire()
 
@@ -337,23 +291,28 @@ class Fleet:
             )
         if waited > SILENT and not self._said:
             self._said = True
-            self._observer.warning(f"{self._shortage(placed)}: the search waits for the rest.")
+            self._observer.warning(
+                f"{self._shortage(placed)}: the search waits for the rest. Make room for them, or "
+                "stop it and resume it with other cluster.actors; cluster.wait_timeout ends such "
+                "waits."
+            )
 
     def _shortage(self, placed: int) -> str:
         free: Any = ray.available_resources()  # type: ignore[no-untyped-call]
         return (
             f"{placed} of at least {self._least} actors have a place on the cluster, with "
             f"{self._need.cpus:g} CPUs and {self._need.gpus:g} GPUs each (free there: "
-            f"{free.get('CPU', 0):g} CPUs, {free.get('GPU', 0):g} GPUs)"
+            f"{free.get('CPU', 0):g} CPUs, {free.get('GPU', 0):g} GPUs{self._without()})"
         )
+
+    def _without(self) -> str:
+        """Machines that have room, maybe, and are not used."""
+        if not self._refused:
+            return ""
+        return f"; machines that round otherwise: {len(self._refused)}, see cluster.mixed_hardware"
 
     def _end(self, worker: Worker) -> None:
         if worker in self._workers:
             self._workers.remove(worker)
         with contextlib.suppress(Exception):
             ray.kill(worker.handle)
-
-
-def _first_line(error: BaseException) -> str:
-    lines: Sequence[str] = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0]}"

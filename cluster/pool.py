@@ -23,8 +23,9 @@ from cliptune.types import Latent, Latents, PromptArray
 from cluster.actor import ScoringActor, rows_of, span
 from cluster.config import ClusterSearch
 from cluster.dispatch import Dispatch
-from cluster.fleet import PATIENCE, Call, Fleet, Lost, Worker
+from cluster.fleet import PATIENCE, Fleet
 from cluster.wire import Units
+from cluster.worker import DIED, Call, Lost, Worker
 
 LATE, GRACE = 2.0, 0.25  # times what a call takes as a rule, and seconds, until it is late
 HANGS = 20.0  # times what a call takes as a rule, until its actor is taken to hang
@@ -118,7 +119,9 @@ class ActorPool(UnitScorer):
             mine = Units(work.units[index] for index in job)
             arguments = mine, work.latents_of(mine)
             seconds = self._seconds(work.dispatch.job_cost(worker.slot), len(job))
-            self._fleet.call(worker, "run", *arguments, seconds=seconds, about=work)
+            self._fleet.call(
+                worker, "run", *arguments, seconds=seconds, setting="unit_timeout", about=work
+            )
         return False
 
     def _take(self, work: "_Work", worker: Worker, call: Call, answer: Any) -> None:
@@ -145,11 +148,12 @@ class ActorPool(UnitScorer):
             return
         unit = work.units[index]
         first, last = unit.candidates
+        hint = "; often memory ran out, see Ray's logs" if lost.why == DIED else ""
         raise ScorerError(
             f"{failures} actors were lost over the same micro-batch (cluster.failures): candidates "
             f"{first} to {last - 1} on {len(unit.examples)} examples of {unit.split}, subnetwork "
-            f"{unit.subnetwork.index}. The last one {lost.why}; often memory ran out, see Ray's "
-            "logs. What was scored before is in the journal."
+            f"{unit.subnetwork.index}. The last one {lost.why}{hint}. "
+            "What was scored before is in the journal."
         )
 
     def _late(self, work: "_Work") -> list[int]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import ray
 from ray._private import worker
+from ray.exceptions import RayError
 
 from cliptune import loop
 from cliptune.device import resolve
@@ -21,12 +22,16 @@ from cliptune.record import Result
 from cliptune.run import opened
 from cliptune.task import Task, load_task
 from cluster import nodes
-from cluster.config import ActorRange, ClusterConfig, ClusterSearch
+from cluster.config import MOST, ActorRange, ClusterConfig, ClusterSearch
 from cluster.placement import Growth, Need, Node, capacity
 from cluster.pool import ActorPool
 
 CPU_ACTORS = 2
 CONNECT_SECONDS = 10.0
+ENTRY = (
+    "A Ray that asks for a token needs RAY_AUTH_MODE=token here, and its token in "
+    "~/.ray/auth_token or RAY_AUTH_TOKEN."
+)
 
 _start = threading.Event()
 
@@ -84,8 +89,13 @@ def connected(address: str | None, cpus: int | None = None) -> Iterator[None]:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except RayError as error:  # of a token that is missing here
+        raise ScorerError(_no_connection(place, f"{_first_sentence(error)}. {ENTRY}")) from error
+    except ValueError as error:
         raise ScorerError(_no_connection(place, str(error).splitlines()[0])) from error
+    except Exception as error:  # of any kind: a missing token, a local Ray that is too slow
+        hint = "" if own or os.environ.get("RAY_AUTH_MODE") == "token" else f" {ENTRY}"
+        raise ScorerError(_no_connection(place, f"{_first_sentence(error)}.{hint}")) from error
     _silence()
     try:
         if own:
@@ -126,7 +136,17 @@ def _refuse_silence(place: str) -> None:
         raise ScorerError(_no_connection(place, f"{error}.")) from None
 
 
+def _first_sentence(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].partition(". ")[0].rstrip(".")
+
+
 def _no_connection(place: str, why: str) -> str:
+    if place == "local":
+        return (
+            f"Ray could not be started here: {why} Often the machine is too busy, or short of "
+            "memory, disk (/tmp/ray) or processes; make room and try again."
+        )
     return (
         f"No connection to Ray at {place}: {why} "
         "Check cluster.address and RAY_ADDRESS, or unset both to start a local Ray."
@@ -172,7 +192,7 @@ def fit(
     room = max(now, sum(each_kind.node.holds(need) * each_kind.count for each_kind in growth))
     actors = cluster.actors
     if actors == "auto":
-        most = max(1, room if each else min(CPU_ACTORS, room))
+        most = min(MOST, max(1, room if each else min(CPU_ACTORS, room)))
         actors = ActorRange(min=1, max=most) if most > now else most
     chosen = {"actors": actors, "gpus_per_actor": each}
     config = config.model_copy(update={"cluster": cluster.model_copy(update=chosen)})

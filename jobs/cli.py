@@ -59,14 +59,32 @@ def search(
             "may give it a larger budget or other machines.",
         ),
     ] = None,
+    go_on: Annotated[
+        bool,
+        typer.Option(
+            "--continue",
+            help="Begin, or go on where run_dir holds this very search already: the same command "
+            "can be given again until it is done, by whatever repeats jobs that failed.",
+        ),
+    ] = False,
 ) -> None:
     """Search a prompt on Ray actors, here or on a cluster."""
+    from cliptune.errors import ConfigError
     from jobs import display
-    from jobs.config import read
+    from jobs.config import read, read_or_continue
     from jobs.search import main
 
     shown = display.choose(quiet=quiet, json=json)
-    main(read(words or [], resume), shown, resume=resume is not None)
+    if go_on and resume is not None:
+        raise ConfigError(
+            "--resume RUN goes on with a run that is there; --continue, with run_dir=RUN, also "
+            "begins it. Give one of them."
+        )
+    if go_on:
+        config, begun = read_or_continue(words or [])
+        main(config, shown, resume=begun, patient=True)
+    else:
+        main(read(words or [], resume), shown, resume=resume is not None)
 
 
 @app.command()
@@ -221,6 +239,32 @@ def scaling(
         file=json,
         display=shown,
     )
+
+
+@app.command()
+def chaos(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[CONFIG.yaml] [key=value ...]",
+            help="Settings, as for a search. None at all searches the embedded example.",
+        ),
+    ] = None,
+    faults: Annotated[int, typer.Option(help="How many, spread over the search.")] = 100,
+    generations: Annotated[int, typer.Option(help="Of the search.")] = 200,
+    seed: Annotated[int, typer.Option(help="Of the faults: their kinds and when.")] = 0,
+    nodes: Annotated[
+        int, typer.Option(help="Machines with one CPU, beside a head that does no work.")
+    ] = 2,
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the report there.")
+    ] = None,
+) -> None:
+    """Search while actors, machines and the driver are killed; compare with a calm search."""
+    given = dict(locals())
+    from jobs.chaos import main
+
+    main(given.pop("words") or [], file=given.pop("json"), **given)
 
 
 @app.command()

@@ -66,13 +66,39 @@ def read(words: Sequence[str], resume: str | None = None) -> ClusterSearch:
         if "=" in word:
             tree = merge(tree, _parse(word))
     if resume is not None:
-        if tree.get("run_dir") not in (None, resume):
+        if (given := tree.get("run_dir")) is not None and _path(given) != _path(resume):
             raise ConfigError(
-                f"run_dir is {tree['run_dir']}, but the search of {resume} is gone on with where "
+                f"run_dir is {given}, but the search of {resume} is gone on with where "
                 "it is. Leave run_dir out, or copy the folder first."
             )
         tree["run_dir"] = resume
     return validate(ClusterSearch, tree)
+
+
+def read_or_continue(words: Sequence[str]) -> tuple[ClusterSearch, bool]:
+    """The settings of a search, and whether it has begun in its run_dir: then as for a resume.
+
+    What the words leave out is then the run's only where it changes no result or was on auto, so
+    that the same words are the same search, and others are refused.
+    """
+    from cliptune.identity import refuse_other_settings
+    from cliptune.record import is_run
+
+    config = read(words)
+    place = config.run_dir
+    if place is None:
+        raise ConfigError(
+            "--continue needs run_dir, the folder or URI of the run: in it stands whether the "
+            "search has begun."
+        )
+    if not is_run(place):
+        return config, False
+    refuse_other_settings(place, before=read([], place), now=config)
+    return read(words, place), True
+
+
+def _path(place: Any) -> Path:
+    return Path(str(place)).expanduser()
 
 
 def _of_run(place: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The live view of a search: a few lines that move, for terminals."""
 
+import sys
 from time import monotonic
 from typing import Self
 
@@ -29,7 +30,12 @@ class LiveDisplay(Display):
         self._progress: Progress | None = None
         self._fitness: list[float] = []
         self._validation: list[float] = []
-        self._live = Live(console=self.console, get_renderable=self._render, transient=True)
+        self._live = Live(
+            console=self.console,
+            get_renderable=self._render,
+            transient=True,
+            redirect_stderr=sys.stderr.isatty(),  # else warnings belong where it was sent
+        )
 
     def __enter__(self) -> Self:
         self._live.start()

@@ -109,7 +109,7 @@ def _whole(field: Mapping[str, Any], models: Mapping[str, Any]) -> Mapping[str, 
     """A field with what it refers to among its alternatives put in."""
     kinds = [
         models[kind["$ref"].rpartition("/")[2]] if "$ref" in kind else kind
-        for kind in field.get("anyOf", [])
+        for kind in field.get("anyOf", field.get("oneOf", []))
     ]
     return {**field, "anyOf": kinds} if kinds else field
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cliptune.errors import ConfigError
-from cliptune.models import fast
+from cliptune.models import attention, fast
 from cliptune.models.tokenize import Encoded, encode
 from cliptune.prompt import SoftPrompt, build_prompt
 from cliptune.task import Split, Task
@@ -152,7 +152,7 @@ class FrozenModel(ABC):
     def changes(self) -> dict[str, fast.Change]:
         """What may make this family faster, by name; see fast.py."""
         return {
-            "attention": lambda: fast.own_attention(self.module),
+            "attention": lambda: attention.own_attention(self.module),
             "linear layers": lambda: fast.products(self.module),
             "gelu": lambda: fast.fused_gelu(self.module),
         }

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cliptune.errors import TaskError
-from cliptune.models import fast
+from cliptune.models import attention, fast
 from cliptune.models.base import Batch, FrozenModel
 from cliptune.models.tokenize import label_ids
 from cliptune.task import Task
@@ -64,7 +64,7 @@ class MaskedLM(FrozenModel):
         self._label_ids = torch.tensor(words, device=self.device)
         self._read_ids = self._label_ids  # where the head's logits have them
         self._read_at: Tensor | None = None
-        self._narrowed: fast.OnlyWhereRead | None = None
+        self._narrowed: attention.OnlyWhereRead | None = None
         module.base_model.register_forward_hook(self._keep_mask_position)
 
     def read_out(
@@ -95,7 +95,7 @@ class MaskedLM(FrozenModel):
         return undo
 
     def _narrow(self) -> fast.Undo:
-        narrowed = self._narrowed = fast.OnlyWhereRead(fast.sites_of(self.module))
+        narrowed = self._narrowed = attention.OnlyWhereRead(fast.sites_of(self.module))
 
         def undo() -> None:
             narrowed.remove()

@@ -16,7 +16,7 @@ from cliptune.config import Config
 from cliptune.errors import OutOfMemoryError
 from cliptune.journal import MICRO_BATCH
 from cliptune.local import LocalScorer
-from cliptune.models import fast
+from cliptune.models import attention
 from cliptune.task import load_task
 from cliptune.thinning import Thinner
 
@@ -103,8 +103,8 @@ def test_a_model_that_does_not_fit_is_one_sentence(
     def full(*arguments: Any, **named: Any) -> None:
         raise error
 
-    monkeypatch.setattr(fast, "attend", full)
-    monkeypatch.setitem(AttentionInterface._global_mapping, fast.ATTENTION, full)
+    monkeypatch.setattr(attention, "attend", full)
+    monkeypatch.setitem(AttentionInterface._global_mapping, attention.ATTENTION, full)
     with pytest.raises(OutOfMemoryError, match="does not fit into the memory of cpu"):
         LocalScorer(config, load_task(config.task))
 

@@ -76,6 +76,9 @@ def test_more_than_one_gpu_must_be_a_whole_number() -> None:
         ("gpus_per_actor", float("nan")),
         ("gpus_per_actor", "all"),
         ("start_timeout", 0),
+        ("unit_timeout", 0),
+        ("wait_timeout", 0),
+        ("mixed_hardware", "perhaps"),
         ("failures", 0),
         ("address", ["127.0.0.1", 6379]),
     ],
@@ -90,6 +93,33 @@ def test_a_bad_value_is_refused_by_name_with_what_was_found(setting: str, value:
 def test_a_refusal_names_the_setting_as_the_user_wrote_it(value: Any) -> None:
     for line in refusal(actors=value).splitlines():
         assert line.startswith("cluster.actors: ")
+
+
+def bounds(actors: Any) -> tuple[int, int, int]:
+    cluster = ClusterConfig(actors=actors)
+    return cluster.to_begin, cluster.least, cluster.most
+
+
+def test_a_number_of_actors_is_needed_to_begin_and_goes_on_with_any_that_live() -> None:
+    assert bounds(4) == (4, 1, 4)
+
+
+def test_a_range_of_actors_is_two_bounds() -> None:
+    assert bounds({"min": 2, "max": 8}) == (2, 2, 8)
+    assert bounds({"max": 8}) == (1, 1, 8)
+
+
+@pytest.mark.parametrize(
+    ("actors", "message"),
+    [
+        ({"min": 3, "max": 2}, "min must not be above max; found 3 and 2"),
+        ({"min": 0, "max": 2}, "cluster.actors.min: Input should be greater than or equal to 1"),
+        ({"min": 2}, "cluster.actors.max: Field required."),
+        ({"max": 2, "mim": 1}, "cluster.actors.mim (did you mean cluster.actors.min?)"),
+    ],
+)
+def test_a_range_that_is_none_is_refused_by_name(actors: Any, message: str) -> None:
+    assert message in refusal(actors=actors)
 
 
 def test_an_unknown_setting_is_refused_with_the_nearest() -> None:

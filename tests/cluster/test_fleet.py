@@ -44,12 +44,14 @@ def scoring_until(pool: ActorPool, holds: Callable[[], bool]) -> None:
     assert eventually(lambda: scores_as_ever(pool) and holds())
 
 
-class TestOnOneMachine:
-    @pytest.fixture(scope="class", autouse=True)
-    def one_ray(self, home: Path) -> Iterator[None]:
-        with one_machine(cpus=2):
-            yield
+@pytest.fixture(scope="class")
+def one_ray(home: Path) -> Iterator[None]:
+    with one_machine(cpus=2):
+        yield
 
+
+@pytest.mark.usefixtures("one_ray")
+class TestOnOneMachine:
     @pytest.mark.parametrize(
         "actor", [failing_actors.DiesLoadingOnce, failing_actors.FailsLoadingOnce]
     )

@@ -9,14 +9,15 @@ import ray
 import tiny
 import yaml
 from ray.cluster_utils import Cluster
+from ray.exceptions import AuthenticationError
 
 from cliptune.config import validate
 from cliptune.errors import ConfigError, RunError, ScorerError, TaskError
 from cliptune.evaluation import ENSEMBLE, MANUAL, TUNED
 from cliptune.loop import Observer, Progress
 from cluster import nodes
-from cluster.config import ClusterSearch
-from cluster.placement import Node
+from cluster.config import ActorRange, ClusterSearch
+from cluster.placement import Growth, Node
 from cluster.session import anchored, connected, fit, search
 
 
@@ -100,6 +101,22 @@ def test_more_actors_than_fit_are_refused_with_the_figures() -> None:
     assert "cluster.threads_per_actor" in message
 
 
+@pytest.mark.parametrize(
+    ("machines", "growth", "expected"),
+    [
+        ([], Growth(Node(8, 8), 4), ActorRange(min=1, max=32)),
+        ([Node(8, 8)], Growth(Node(8, 8), 4), ActorRange(min=1, max=32)),
+        ([Node(8, 8)] * 4, Growth(Node(8, 8), 4), 32),
+        ([], Growth(Node(8, 8), 10_000), ActorRange(min=1, max=10_000)),  # has no bound of its own
+    ],
+)
+def test_what_an_autoscaler_may_add_counts_as_room(
+    machines: list[Node], growth: Growth, expected: Any
+) -> None:
+    config = validate(ClusterSearch, {"model": {"device": "cuda"}})
+    assert fit(config, machines, [growth]).cluster.actors == expected
+
+
 def test_as_many_actors_as_fit_are_taken() -> None:
     assert chosen([TWO_CPUS, Node(3, 0)], actors=5) == (5, 0, "cpu")
 
@@ -135,6 +152,30 @@ def test_cuda_without_gpus_for_the_actors_is_refused() -> None:
 
 def test_cuda_with_gpus_for_actors_that_the_cluster_lacks_is_refused() -> None:
     assert "holds 0" in refusal([EIGHT_CPUS], device="cuda", gpus_per_actor=1)
+
+
+def grown(machines: list[Node], growth: list[Growth], **cluster: Any) -> Any:
+    return fit(validate(ClusterSearch, {"cluster": cluster}), machines, growth).cluster.actors
+
+
+def test_machines_that_an_autoscaler_may_add_count_as_room() -> None:
+    workers = [Growth(Node(0, 0), 1), Growth(Node(8, 4), 3)]
+    assert grown([Node(0, 0)], workers, actors=12) == 12
+    with pytest.raises(ConfigError, match="holds 12"):
+        grown([Node(0, 0)], workers, actors=13)
+
+
+def test_automatic_actors_come_as_the_machines_do_where_there_is_an_autoscaler() -> None:
+    workers = [Growth(Node(8, 4), 3)]
+    assert grown([Node(0, 0)], workers) == ActorRange(min=1, max=12)
+    assert grown([Node(8, 4)] * 3, workers) == 12
+    assert grown([EIGHT_CPUS], [Growth(EIGHT_CPUS, 3)]) == 2
+
+
+def test_of_a_range_only_the_minimum_has_to_fit() -> None:
+    assert grown([TWO_CPUS], [], actors={"min": 2, "max": 64}) == ActorRange(min=2, max=64)
+    with pytest.raises(ConfigError, match=r"^cluster\.actors: 3 actors .* holds 2 "):
+        grown([TWO_CPUS], [], actors={"min": 3, "max": 64})
 
 
 def test_files_are_found_from_any_folder(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,12 +225,50 @@ def test_an_address_that_is_none_is_one_sentence(address: str, reason: str) -> N
     assert not ray.is_initialized()
 
 
+@pytest.mark.parametrize(
+    ("mode", "error"),
+    [
+        ("token", AuthenticationError("Token authentication is enabled but no token was found")),
+        ("", ConnectionError("Failed to connect to Ray cluster at 10.0.0.1:6379\nFurther lines")),
+    ],
+)
+def test_a_ray_that_asks_for_a_token_says_what_is_missing(
+    mode: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**settings: Any) -> None:
+        raise error
+
+    monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(ScorerError) as caught, connected("auto"):
+        pass
+    message = str(caught.value)
+    assert message.startswith(f"No connection to Ray at auto: {str(error).splitlines()[0][:40]}")
+    assert "RAY_AUTH_MODE=token" in message
+    assert "~/.ray/auth_token" in message
+    assert len(message.splitlines()) == 1
+
+
 def test_the_address_in_the_environment_counts_where_the_config_has_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "nonsense")
     with pytest.raises(ScorerError, match="No connection to Ray at nonsense"), connected(None):
         pass
+
+
+@pytest.mark.parametrize("error", [Exception("The current node timed out.\n\nMore."), OSError()])
+def test_a_ray_that_does_not_start_is_one_sentence(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init(**settings: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(ray, "init", init)
+    message = r"^Ray could not be started here: .*again\.$"
+    with pytest.raises(ScorerError, match=message) as caught, connected(None):
+        pass
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_bad_data_and_a_used_run_directory_are_refused_before_ray_is_started(

@@ -1,6 +1,8 @@
 """The live view of a search: what a terminal is sent, from a progress made by hand."""
 
+import io
 import re
+from contextlib import redirect_stderr
 
 import pytest
 from handmade import generation, progress, result
@@ -136,3 +138,24 @@ def test_a_live_phase_is_shown_letter_by_letter(name: str) -> None:
     with in_terminal() as terminal, LiveDisplay() as display:
         display.phase(f"Loading {name}")
     assert f"Loading {name}" in plain(terminal.getvalue())
+
+
+def test_a_warning_stands_above_what_moves() -> None:
+    with in_terminal() as terminal, redirect_stderr(terminal), LiveDisplay() as display:
+        display.generation(progress())
+        display.warning("An actor [red]died[/red]: it is replaced.")
+        display.generation(progress(1))
+        text = plain(terminal.getvalue())
+    before, said, after = text.partition("cliptune: An actor [red]died[/red]: it is replaced.\n")
+    assert said
+    assert "generation 2 of 4" not in before.rpartition("speed")[2]
+    assert "generation 2 of 4" in after
+
+
+def test_warnings_go_where_standard_error_was_sent() -> None:
+    log = io.StringIO()
+    with in_terminal() as terminal, redirect_stderr(log), LiveDisplay() as display:
+        display.generation(progress())
+        display.warning("An actor died: it is replaced.")
+    assert log.getvalue() == "cliptune: An actor died: it is replaced.\n"
+    assert "died" not in terminal.getvalue()

@@ -80,8 +80,10 @@ def test_a_plan_of_a_tiny_search_is_complete(file: Path, record: Path, capsys: P
     assert found["tokens_per_second"] == 500
     computed = {name: part["tokens"] + part["padding"] for name, part in found["parts"].items()}
     seconds = {name: part["seconds"] for name, part in found["parts"].items()}
-    assert seconds["generation"] == computed["generation"] / 500 * 2 / 3  # 3 units, 2 actors
-    assert seconds["generation_validation"] == computed["generation_validation"] / 500
+    share = seconds["generation"] * 500 / computed["generation"]
+    assert 1 / 2 <= share < 1 / 2 + 1 / 15  # of 2 actors' busier one, cut between two of 15 units
+    share = seconds["generation_validation"] * 500 / computed["generation_validation"]
+    assert 1 / 2 <= share < 1  # of units of one candidate, few
     total = seconds["search"] + seconds["validation"] + seconds["evaluation"]
     assert seconds["total"] == pytest.approx(total)
 

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from cliptune.config import Config
-from cliptune.errors import ModelError
+from cliptune.errors import ModelError, OutOfMemoryError
 from cliptune.scorer import Unit
 from cliptune.synthetic import SyntheticScorer
 from cliptune.task import Task
@@ -237,3 +237,44 @@ class RoundsOtherwise(Synthetic):
     def load(self, config: Config, task: Task, threads: int) -> Arrival:
         arrival = super().load(config, task, threads)
         return arrival if first(config) else Arrival(arrival.lengths, "another")
+
+
+class TellsItsPid(Synthetic):
+    """Leaves its process id beside the run."""
+
+    def make_scorer(self, config: Config, task: Task, threads: int) -> Any:
+        beside(config, f"actor-{os.getpid()}").touch()
+        return super().make_scorer(config, task, threads)
+
+
+class NeverComesBack(TellsItsPid):
+    """The first one dies of its second call; the one in its place hangs in loading."""
+
+    def make_scorer(self, config: Config, task: Task, threads: int) -> Any:
+        scorer = super().make_scorer(config, task, threads)
+        if beside(config, "happened").exists():
+            beside(config, "loading").touch()
+            threading.Event().wait()
+        return scorer
+
+    def run(self, units: Sequence[Unit], latents: Latents | None) -> Answer:
+        if latents is not None and first(self._config):
+            die()
+        return super().run(units, latents)
+
+
+class RunsShortLater(ScoringActor):
+    """Its memory holds micro-batches of two rows from the second generation's rewards on."""
+
+    def make_scorer(self, config: Config, task: Task, threads: int) -> Any:
+        scorer: Any = super().make_scorer(config, task, threads)
+        run = scorer.run
+
+        def limited(units: Sequence[Unit], latents: Latents | None) -> Any:
+            for unit in units:
+                if unit.rows > 2 and (unit.subnetwork.generation or 0) > 0:
+                    raise OutOfMemoryError(f"A micro-batch of {unit.rows} rows does not fit.")
+            return run(units, latents)
+
+        vars(scorer)["run"] = limited
+        return scorer

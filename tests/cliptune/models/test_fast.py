@@ -14,9 +14,10 @@ from transformers import (
     RobertaPreLayerNormConfig,
     RobertaPreLayerNormForMaskedLM,
 )
+from transformers.masking_utils import bidirectional_mask_function, causal_mask_function
 
 from cliptune.local import LocalScorer
-from cliptune.models import fast
+from cliptune.models import attention, fast
 from cliptune.models.load import load_model
 from cliptune.models.masked_lm import MaskedLM
 from cliptune.subnetwork import SubnetworkSpec
@@ -64,12 +65,12 @@ def test_scores_are_the_oracles_with_and_without_padding(scorer: LocalScorer) ->
         assert off.abs().max() <= 1e-5 * expected.abs().max()
 
 
-def attention(
+def both_ways(
     query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Ours, and the definition."""
     mask = None if hidden is None else ~hidden
-    found, _ = fast.attend(torch.nn.Module(), query, key, value, mask)
+    found, _ = attention.attend(torch.nn.Module(), query, key, value, mask)
     scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
     if hidden is not None:
         scores = scores.masked_fill(hidden, -torch.inf)
@@ -81,7 +82,7 @@ def test_attention_is_exact_however_large_its_scores_are(size: float) -> None:
     """Where exponentials would leave their range, another way is taken."""
     torch.manual_seed(0)
     query, key, value = torch.randn(3, 2, 4, 9, 8, dtype=torch.float64)
-    torch.testing.assert_close(*attention(query * size, key * size, value))
+    torch.testing.assert_close(*both_ways(query * size, key * size, value))
 
 
 @pytest.mark.parametrize("one_for_all", [True, False])
@@ -91,16 +92,45 @@ def test_attention_leaves_out_what_the_mask_hides(
     """Padding, and keys that are hidden from some queries, whatever lies there."""
     torch.manual_seed(0)
     query, key, value = torch.randn(3, 3, 4, 9, 8, dtype=torch.float64)
-    hidden = torch.zeros(3, 1, 9, 9, dtype=torch.bool)
+    hidden = torch.zeros(3, 1, 1, 9, dtype=torch.bool)
     hidden[1, ..., 5:] = True
     hidden[2, ..., 7:] = True
     key[1, :, 5:] = 1e6
     if one_for_all:
-        monkeypatch.delattr(fast.F, "scaled_dot_product_attention")
+        monkeypatch.delattr(attention.F, "scaled_dot_product_attention")
         key[1, :, 5:] = 9.0
     else:
+        hidden = hidden.repeat(1, 1, 9, 1)
         hidden[0, 0, 0, 1:] = True
-    torch.testing.assert_close(*attention(query, key, value, hidden))
+    given = value.clone()
+    torch.testing.assert_close(*both_ways(query, key, value, hidden))
+    assert torch.equal(value, given)
+
+
+def test_only_a_mask_of_padding_is_the_same_for_all_queries() -> None:
+    seen = torch.tensor([[1, 1, 1], [1, 1, 0]])
+    sizes = {"batch_size": 2, "q_length": 3, "kv_length": 3, "attention_mask": seen}
+    padding = attention.visible_keys(mask_function=bidirectional_mask_function, **sizes)
+    assert padding is not None
+    assert torch.equal(padding, seen.bool()[:, None, None])
+    causal = attention.visible_keys(mask_function=causal_mask_function, **sizes)
+    assert causal is not None
+    assert torch.equal(causal, torch.ones(3, 3).tril().bool() & padding)
+
+
+def test_the_last_block_makes_no_keys_and_values(scorer: LocalScorer) -> None:
+    """Those of all positions; a model that is run otherwise makes them as ever."""
+    block = fast.sites_of(scorer.model.module).blocks[-1]
+    made: list[int] = []
+    unprojected = [m for m in block.modules() if isinstance(m, attention.Unprojected)]
+    for each in unprojected:
+        each.linear.register_forward_hook(lambda *_: made.append(1))
+    batch = scorer.model.batch(scorer.encoded["train"], [0, 1])
+    scorer.model.class_scores(torch.zeros(1, 3, scorer.model.width), batch)
+    assert (len(unprojected), len(made)) == (2, 0)
+    with torch.inference_mode():
+        scorer.model.module(inputs_embeds=torch.zeros(1, 4, scorer.model.width))
+    assert len(made) == 2
 
 
 @pytest.mark.parametrize("activation", ["none", "gelu"])
@@ -132,7 +162,7 @@ def test_a_model_that_cannot_be_changed_stays_as_it_was_and_says_why(
     task = load_task(config.task)
     file = folder / "config.json"
     file.write_text(file.read_text().replace('"hidden_act": "gelu"', '"hidden_act": "relu"'))
-    monkeypatch.setattr(fast, "PROJECTIONS", ())
+    monkeypatch.setattr(attention, "PROJECTIONS", ())
     model = load_model(config, task)
     assert "another activation" in model.as_it_was["gelu"]
     assert "keys and values were not found" in model.as_it_was["last block"]
@@ -145,9 +175,9 @@ def test_attention_of_another_kind_is_declined() -> None:
     causal = torch.nn.Module()
     causal.is_causal = True  # type: ignore[assignment]
     with pytest.raises(fast.UnsuitedError, match="causal"):
-        fast.attend(causal, *inputs, None)
+        attention.attend(causal, *inputs, None)
     with pytest.raises(fast.UnsuitedError, match="is given softcap"):
-        fast.attend(torch.nn.Module(), *inputs, None, softcap=30.0)
+        attention.attend(torch.nn.Module(), *inputs, None, softcap=30.0)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -169,7 +199,7 @@ def test_nothing_of_a_micro_batch_is_kept(scorer: LocalScorer) -> None:
     assert isinstance(scorer.model, MaskedLM)
     narrowed = scorer.model._narrowed
     assert narrowed is not None
-    assert (narrowed.read_at, narrowed._hidden, narrowed._read) == (None, None, None)
+    assert (narrowed.read_at, narrowed.hidden, narrowed.read) == (None, None, None)
 
 
 def test_a_change_that_moves_the_scores_is_taken_back() -> None:
