@@ -32,6 +32,7 @@ EXAMPLES, EXAMPLES_A_UNIT = 32, 8
 UNITS_A_SPAN = SUBNETWORKS * EXAMPLES // EXAMPLES_A_UNIT  # CANDIDATES of them are a span
 SPANS = 16  # of a generation, at least: 256 units
 WARM_UP = 3  # generations that do not count
+REST = 0.2  # seconds at most that a bare call takes; its overhead does not depend on them
 LABEL_WORDS = ("bad", "good")
 
 
@@ -44,7 +45,7 @@ class Row:
     work: float  # what it would take if nothing but the units took time
     overhead: float  # beyond that: median
     least: float  # of all generations
-    bare: float  # overhead of one bare call an actor that takes as long: median
+    bare: float  # overhead of one bare call to each actor at once: median
     calls: float  # to actors
     driver: float  # CPU seconds of the driver's process
     driver_main: float  # of its main thread alone
@@ -122,14 +123,15 @@ def measure(actors: int, seconds: float, generations: int, observer: Observer) -
         watches = [Watch.of(lambda: pool.score(draw())) for _ in range(generations)]
         calls = sum(after.calls - one.calls for after, one in zip(told(pool), before, strict=True))
         retries = pool.usage.retries - retries
-        bare = [Watch.of(lambda: rest(pool, work, observer)) for _ in range(generations)]
+        pause = min(work, REST)
+        bare = [Watch.of(lambda: rest(pool, pause, observer)) for _ in range(generations)]
     return Row(
         actors=actors,
         units=units,
         work=work,
         overhead=statistics.median(one.wall for one in watches) - work,
         least=min(one.wall for one in watches) - work,
-        bare=statistics.median(one.wall for one in bare) - work,
+        bare=statistics.median(one.wall for one in bare) - pause,
         calls=calls / generations,
         driver=statistics.median(one.process for one in watches),
         driver_main=statistics.median(one.thread for one in watches),
@@ -140,14 +142,14 @@ def measure(actors: int, seconds: float, generations: int, observer: Observer) -
 def model(rows: Sequence[Row], actors: Sequence[int]) -> list[Modelled]:
     """Other numbers of actors, by straight lines through the measured ones (least squares).
 
-    Here: overhead by actors. Elsewhere: the driver's CPU seconds by calls, with one call an actor
-    and nothing done at the same time; what a network takes is not in it.
+    Here: overhead by actors. Elsewhere: the CPU seconds of the driver's main thread by calls, with
+    one call an actor; what actors and a network take is not in it.
     """
     if len({row.actors for row in rows}) < 2:
         return []
     here = np.polyfit([row.actors for row in rows], [row.overhead for row in rows], 1)
-    driver = np.polyfit([row.calls for row in rows], [row.driver for row in rows], 1)
-    return [Modelled(n, float(np.polyval(here, n)), float(np.polyval(driver, n))) for n in actors]
+    main = np.polyfit([row.calls for row in rows], [row.driver_main for row in rows], 1)
+    return [Modelled(n, float(np.polyval(here, n)), float(np.polyval(main, n))) for n in actors]
 
 
 def growth(
