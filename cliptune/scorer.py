@@ -211,7 +211,9 @@ class UnitScorer(ABC):
     def _canary(self) -> str:
         (subnetwork, *_) = ensemble(self.config.ensemble, 0)
         population = self.config.search.population
-        first, *_ = self.units(subnetwork, "train", population, reduce=True)
+        # A prompt may be evaluated on a test set alone.
+        split = "train" if "train" in self.task.splits else next(iter(self.task.splits))
+        first, *_ = self.units(subnetwork, split, population, reduce=True)
         latents = generator("canary").standard_normal((population, self.config.prompt.dimension))
         results = self.run([replace(first, reduce=False), first], latents)
         return digest([result.tobytes().hex() for result in results])
