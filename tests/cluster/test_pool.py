@@ -225,6 +225,8 @@ def test_an_actor_that_fails_once_is_replaced_and_the_rewards_are_the_same(
 def test_an_actor_that_hangs_is_ended_and_replaced(config: Config) -> None:
     notes = Notes()
     with make_pool(config, 1, failing_actors.HangsOnce, notes, unit_timeout=1) as pool:
+        assert np.array_equal(pool.score(latents()), expected(config))  # shows the usual pace
+        failing_actors.beside(config, "hang").touch()
         assert np.array_equal(pool.score(latents()), expected(config))
     hung = int(failing_actors.beside(config, "hanging").read_text())
     assert eventually(lambda: not alive(hung))

@@ -257,6 +257,7 @@ def test_a_damaged_last_file_of_the_journal_is_set_aside_and_searched_again(
 # The disk is full
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_search_and_where_there_is_room_again_it_goes_on(
     folder: Path, undisturbed: Path
 ) -> None:

@@ -127,10 +127,10 @@ class FailsOnce(Synthetic):
 
 
 class HangsOnce(Synthetic):
-    """One of them never answers: its process is stopped."""
+    """One of them never answers, once a file says so: its process is stopped."""
 
     def run(self, units: Sequence[Unit], latents: Latents | None) -> Answer:
-        if first(self._config):
+        if beside(self._config, "hang").exists() and first(self._config):
             beside(self._config, "hanging").write_text(str(os.getpid()))
             os.kill(os.getpid(), signal.SIGSTOP)
         return super().run(units, latents)
