@@ -131,7 +131,8 @@ def computes(pid: int) -> bool:
 
 
 def no_actor_is_left(folder: Path) -> bool:
-    return eventually(lambda: not any(map(alive, actors(folder))))
+    """Of those that there were."""
+    return bool(actors(folder)) and eventually(lambda: not any(map(alive, actors(folder))))
 
 
 def refused(done: subprocess.CompletedProcess[str], *parts: str) -> None:
