@@ -8,7 +8,6 @@ docs/performance.md says what each of them does and how the ratios are defined.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -47,6 +46,7 @@ from cliptune.errors import CliptuneError, ConfigError
 from cliptune.local import LocalScorer
 from cliptune.probe import warm_up, watched, weight_bytes
 from cliptune.randomness import generator
+from cliptune.reportfile import writable, write
 from cliptune.subnetwork import FULL_NETWORK, ensemble
 
 if TYPE_CHECKING:
@@ -274,29 +274,13 @@ def number_or_auto(text: str) -> int | str:
     return text if text == "auto" else int(text)
 
 
-def writable(file: Path | None) -> Path | None:
-    """The file for the report, emptied; refused before anything is measured."""
-    try:
-        if file is not None:
-            file.write_text("", encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"--json: {file} cannot be written: {error.strerror}.") from None
-    return file
-
-
-def write(report: Report, file: Path) -> None:
-    """The report as JSON."""
-    file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-
-
 def main(words: Sequence[str] | None = None) -> None:
     """`python -m cliptune.benchmark`."""
     given = vars(parser().parse_args(words))
     try:
         file = writable(given.pop("json"))
         report = measure(Options(**given))
-        if file is not None:
-            write(report, file)
+        write(report, file)
     except CliptuneError as error:
         print(f"cliptune.benchmark: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -16,8 +16,6 @@ from cliptune.benchmark import (
     names,
     number_or_auto,
     stored_model,
-    writable,
-    write,
 )
 from cliptune.comparison import (
     ENGINE_SHARE,
@@ -28,6 +26,7 @@ from cliptune.config import validate
 from cliptune.errors import ConfigError
 from cliptune.loop import Observer, Progress
 from cliptune.record import Telemetry
+from cliptune.reportfile import writable, write
 from cliptune.task import Task
 from cluster import session
 from cluster.config import ClusterSearch
@@ -54,8 +53,7 @@ def main(given: Mapping[str, Any], *, actors: int, file: Path | None) -> None:
     if actors:
         report["actors"] = actors
         report[ENGINE_SHARE] = engine_share(options, actors)
-    if file is not None:
-        write(report, file)
+    write(report, file)
     console = make_console()
     for columns, body in tables(report):
         console.print(_table(columns, body))

@@ -1,6 +1,5 @@
 """`cliptune chaos`: a search to which everything happens, and its journal beside a calm one's."""
 
-import json
 import os
 import shutil
 import statistics
@@ -15,9 +14,9 @@ from typing import Any
 
 from rich.table import Table
 
-from cliptune.benchmark import writable
 from cliptune.errors import CliptuneError, ConfigError, RunError, ScorerError
 from cliptune.record import read_run
+from cliptune.reportfile import writable, write
 from cluster.config import ClusterSearch
 from cluster.machines import Machines, end_all
 from jobs.config import read
@@ -60,8 +59,7 @@ def main(
         raise type(error)(f"{error}{kept}") from None
     else:
         code = _show(report, folder)
-        if file is not None:
-            file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write(report, file)
     finally:
         end_all()
         shutil.rmtree(folder / "ray" if keep else folder, ignore_errors=True)

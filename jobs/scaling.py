@@ -1,6 +1,5 @@
 """`cliptune scaling`: what the engine adds to a generation, by the number of actors."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -11,6 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from cliptune.errors import ConfigError
+from cliptune.reportfile import writable, write
 from cluster import scaling
 from cluster.scaling import Memory, Modelled, Row
 from cluster.session import is_starting
@@ -39,7 +39,7 @@ def main(
     if not 0 <= unit_seconds < math.inf:
         raise ConfigError(f"--unit-seconds must be a number from 0 on; found {unit_seconds}.")
     generations = generations or (MEMORY_GENERATIONS if memory else GENERATIONS)
-    write(file, "")  # refused before anything is measured
+    file = writable(file)
     try:
         with stopping(at_once=is_starting), display:
             if memory:
@@ -63,7 +63,7 @@ def main(
         }
         tables = [measured_table(rows)]
         tables += [modelled_table(modelled)] if modelled else []
-    write(file, json.dumps(report, indent=2) + "\n")
+    write(report, file)
     for table in tables:
         display.console.print(table)
 
@@ -77,14 +77,6 @@ def numbers(text: str) -> list[int]:
     raise ConfigError(
         f"--actors must be numbers from 1 to {MOST} with commas between them; found {text}."
     )
-
-
-def write(file: Path | None, text: str) -> None:
-    try:
-        if file is not None:
-            file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"--json: {file} cannot be written: {error.strerror}.") from None
 
 
 def measured_table(rows: Sequence[Row]) -> Table:

@@ -1,0 +1,24 @@
+"""The file that `--json` names: refused before anything is measured, written at the end."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cliptune.errors import ConfigError
+
+
+def writable(file: Path | None) -> Path | None:
+    """The file for the report, emptied; refused before anything is measured."""
+    try:
+        if file is not None:
+            file.write_text("", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"--json: {file} cannot be written: {error.strerror}.") from None
+    return file
+
+
+def write(report: Mapping[str, Any], file: Path | None) -> None:
+    """The report as JSON, where it was asked for."""
+    if file is not None:
+        file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
