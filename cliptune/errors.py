@@ -45,3 +45,7 @@ class ScorerError(CliptuneError):
 
 class OutOfMemoryError(ScorerError):
     """A micro-batch did not fit into the device's memory; a smaller one may."""
+
+
+class ClusterError(CliptuneError):
+    """A cluster cannot be reached, does not let us in, or refuses what is asked of it."""

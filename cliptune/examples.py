@@ -64,6 +64,15 @@ def read_whole(config: TaskConfig, wanted: Wanted, split: str) -> Rows:
         return _some(source.read(place, wanted), (split,))
 
 
+def local_files(config: TaskConfig) -> dict[str, Path]:
+    """The file that each split is drawn from, where that is a file here; else nothing."""
+    if config.data is None or not Path(config.data).exists():
+        return {}
+    with _readable(config):
+        places = _places(_open(config), config.splits)
+        return {split: place for split, place in places.items() if isinstance(place, Path)}
+
+
 @contextmanager
 def _readable(config: TaskConfig) -> Iterator[None]:
     try:

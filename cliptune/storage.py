@@ -71,13 +71,18 @@ def open_folder(place: str) -> Folder:
                 "file:///path, or just its path."
             )
         return LocalFolder(unquote(parts.path))
-    if CREDENTIALS.search(place):
+    refuse_credentials(place)
+    return RemoteFolder(place)
+
+
+def refuse_credentials(place: str) -> None:
+    """A URI is written down in many places: nothing secret may stand in it."""
+    if SCHEME.match(place) and CREDENTIALS.search(place):
         shown = place.partition("://")[0]
         raise RunError(
             f"run_dir: a URI ({shown}://) with credentials in it would be written into the run's "
             "record; give them by the environment or the machine's role instead."
         )
-    return RemoteFolder(place)
 
 
 class LocalFolder:

@@ -22,16 +22,13 @@ from cliptune.record import Result
 from cliptune.run import opened
 from cliptune.task import Task, load_task
 from cluster import nodes
+from cluster.access import ENTRY, protect_token
 from cluster.config import MOST, ActorRange, ClusterConfig, ClusterSearch
 from cluster.placement import Growth, Need, Node, capacity
 from cluster.pool import ActorPool
 
 CPU_ACTORS = 2
 CONNECT_SECONDS = 10.0
-ENTRY = (
-    "A Ray that asks for a token needs RAY_AUTH_MODE=token here, and its token in "
-    "~/.ray/auth_token or RAY_AUTH_TOKEN."
-)
 
 _start = threading.Event()
 
@@ -99,7 +96,7 @@ def connected(address: str | None, cpus: int | None = None) -> Iterator[None]:
     _silence()
     try:
         if own:
-            _protect_token()
+            protect_token()
         yield
     finally:
         ray.shutdown()
@@ -215,10 +212,3 @@ def _silence() -> None:
     """Keep Ray from printing the logs of what died into our output; there is no public way."""
     if hasattr(worker, "_worker_logs_enabled"):
         worker._worker_logs_enabled = False
-
-
-def _protect_token() -> None:
-    """Ray leaves its authentication token readable by all; make it its owner's alone."""
-    token = Path.home() / ".ray" / "auth_token"
-    if token.is_file() and token.stat().st_uid == os.getuid():
-        token.chmod(0o600)

@@ -67,6 +67,9 @@ def search(
             "can be given again until it is done, by whatever repeats jobs that failed.",
         ),
     ] = False,
+    log: Annotated[
+        bool, typer.Option("--log", help="Print one line of key=value a generation: for logs.")
+    ] = False,
 ) -> None:
     """Search a prompt on Ray actors, here or on a cluster."""
     from cliptune.errors import ConfigError
@@ -74,7 +77,7 @@ def search(
     from jobs.config import read, read_or_continue
     from jobs.search import main
 
-    shown = display.choose(quiet=quiet, json=json)
+    shown = display.choose(quiet=quiet, json=json, log=log)
     if go_on and resume is not None:
         raise ConfigError(
             "--resume RUN goes on with a run that is there; --continue, with run_dir=RUN, also "
@@ -85,6 +88,84 @@ def search(
         main(config, shown, resume=begun, patient=True)
     else:
         main(read(words or [], resume), shown, resume=resume is not None)
+
+
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="The cluster's dashboard; else RAY_API_SERVER_ADDRESS, else http://127.0.0.1:8265.",
+    ),
+]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="Of a job, as `cliptune jobs` has it.")]
+
+
+@app.command()
+def submit(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[CONFIG.yaml] [key=value ...]",
+            help="Settings, as for a search; run_dir is a place on the cluster, by default "
+            "~/runs/ID on its head.",
+        ),
+    ] = None,
+    address: Address = None,
+    id: Annotated[
+        str | None,
+        typer.Option(
+            "--id", metavar="ID", help="A name for the job; by default of its task and settings."
+        ),
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Show its log to the end, and end with its exit code.")
+    ] = False,
+    as_is: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--as-is",
+            metavar="SETTING",
+            help="Do not pack what this setting names, e.g. model.name: the cluster has it.",
+        ),
+    ] = None,
+) -> None:
+    """Submit a search to a Ray cluster, or go on with it: as a job, with the files it needs."""
+    from jobs.submit import main
+
+    main(words or [], address=address, name=id, wait=wait, as_is=as_is or [])
+
+
+@app.command()
+def jobs(
+    address: Address = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a job.")] = False,
+) -> None:
+    """List a cluster's jobs: their state, and how far their searches are."""
+    from jobs.jobs import main
+
+    main(address=address, as_json=json)
+
+
+@app.command()
+def logs(
+    id: JobId,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")
+    ] = False,
+    address: Address = None,
+) -> None:
+    """Show what a job has printed."""
+    from jobs.logs import main
+
+    main(id, address=address, following=follow)
+
+
+@app.command()
+def stop(id: JobId, address: Address = None) -> None:
+    """Stop a job, so that submitting it again goes on with it."""
+    from jobs.stop import main
+
+    main(id, address=address)
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """A whole tree from a YAML file and `key=value` words."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, get_args, get_origin
@@ -55,16 +55,7 @@ def read(words: Sequence[str], resume: str | None = None) -> ClusterSearch:
     With the run directory of a search to resume, all of that over the settings of the run, but for
     the machines it had.
     """
-    files = [word for word in words if "=" not in word]
-    if len(files) > 1:
-        raise ConfigError(
-            f"One CONFIG.yaml at most, then key=value words; found {' and '.join(files)}."
-        )
-    tree: dict[str, Any] = {} if resume is None else _of_run(resume)
-    tree = merge(tree, read_file(Path(files[0]))) if files else tree
-    for word in words:
-        if "=" in word:
-            tree = merge(tree, _parse(word))
+    tree = read_tree(words, {} if resume is None else _of_run(resume))
     if resume is not None:
         if (given := tree.get("run_dir")) is not None and _path(given) != _path(resume):
             raise ConfigError(
@@ -73,6 +64,20 @@ def read(words: Sequence[str], resume: str | None = None) -> ClusterSearch:
             )
         tree["run_dir"] = resume
     return validate(ClusterSearch, tree)
+
+
+def read_tree(words: Sequence[str], below: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that the words give, as they are written there, over those below them."""
+    files = [word for word in words if "=" not in word]
+    if len(files) > 1:
+        raise ConfigError(
+            f"One CONFIG.yaml at most, then key=value words; found {' and '.join(files)}."
+        )
+    tree = merge(below, read_file(Path(files[0]))) if files else dict(below)
+    for word in words:
+        if "=" in word:
+            tree = merge(tree, _parse(word))
+    return tree
 
 
 def read_or_continue(words: Sequence[str]) -> tuple[ClusterSearch, bool]:

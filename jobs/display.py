@@ -9,6 +9,7 @@ from cliptune.journal import Generation
 from cliptune.loop import Observer, Progress
 from cliptune.record import Result
 from cliptune.run import result_json
+from jobs.logline import log_line
 from jobs.signals import insist
 from jobs.words import (
     accuracy_table,
@@ -96,6 +97,13 @@ class PlainDisplay(Display):
         self.console.print("  ".join(filter(None, fields)), soft_wrap=True)
 
 
+class LogDisplay(PlainDisplay):
+    """As plain lines, but those of the generations are for programs too: for a job's log."""
+
+    def generation(self, progress: Progress) -> None:
+        self.console.print(log_line(progress), soft_wrap=True)
+
+
 class JsonDisplay(Display):
     """One JSON object a generation, then one for the result."""
 
@@ -120,10 +128,12 @@ class JsonDisplay(Display):
         print(json.dumps(value, ensure_ascii=False), flush=True)
 
 
-def choose(*, quiet: bool, json: bool) -> Display:
+def choose(*, quiet: bool, json: bool, log: bool = False) -> Display:
     """The display for these options and this standard output."""
     if json:
         return JsonDisplay()
+    if log:
+        return LogDisplay()
     if quiet:
         return Display()
     from jobs.live import LiveDisplay

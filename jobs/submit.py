@@ -1,0 +1,163 @@
+"""`cliptune submit`: a search as a job of a Ray cluster, which outlives this terminal."""
+
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import cliptune
+from cliptune.config import validate
+from cliptune.errors import ClusterError, ConfigError
+from cliptune.hashing import digest
+from cliptune.metrics import find_metric
+from cliptune.storage import SCHEME, refuse_credentials
+from cliptune.task import load_task
+from cluster.config import ClusterSearch
+from cluster.remote import NAME, NUMBER, Refused, Remote, Submission, connect
+from jobs.config import read_tree
+from jobs.logs import exit_code, warn, watch
+from jobs.packing import CONFIG, Package, pack, size_words
+from jobs.words import make_console
+
+NAMES = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}")
+STOP_SECONDS = 30  # for a stopped search to let go of its generation; Ray's own are 3
+TRIES = 3  # of a submission, where somebody else takes its number
+
+
+def main(
+    words: Sequence[str], *, address: str | None, name: str | None, wait: bool, as_is: Sequence[str]
+) -> None:
+    """Pack the search, submit it, say how to go on; with `wait`, be its log and its exit code."""
+    if name is not None and not NAMES.fullmatch(name):
+        raise ConfigError(
+            f"--id is of letters, digits, dots, dashes and underscores, 81 at most; found {name!r}."
+        )
+    config, place = settings(words)
+    package = pack(config, as_is)
+    _refuse_bad_input(config, package)
+    with TemporaryDirectory(prefix="cliptune-") as folder:
+        archive = Path(folder) / "package.zip"
+        size = package.write(archive)
+        search = package.digest()
+        name = name or default_name(config, search, place)
+        run = place or f"~/runs/{name}"
+        remote = connect(address, warn)
+        remote.refuse_other_versions()
+        console = make_console()
+        _tell_of(package, size)
+        metadata = {
+            "cliptune": cliptune.__version__,
+            "run": run,
+            "search": search,
+            "settings": digest(dict(package.tree)),
+        }
+        submission, is_new = _submit(remote, name, archive, metadata)
+    if is_new:
+        console.print(f"Submitted {submission.id} to {remote.address}", soft_wrap=True)
+    else:
+        console.print(f"{submission.id} runs already; nothing was submitted", soft_wrap=True)
+    for what, command in _next_steps(name, run, address):
+        console.print(f"  {what:<7} {command}", soft_wrap=True)
+    if wait:
+        ended = watch(remote, submission)
+        sys.exit(exit_code(ended))
+
+
+def settings(words: Sequence[str]) -> tuple[ClusterSearch, str | None]:
+    """The settings, and where on the cluster its run is to lie if the words say so.
+
+    A home folder in it, `~/`, is the one there.
+    """
+    tree = read_tree(words, {})
+    config = validate(ClusterSearch, tree)
+    if config.run_dir is None:
+        return config, None
+    place = str(tree["run_dir"])
+    refuse_credentials(place)
+    if not (SCHEME.match(place) or place.startswith(("/", "~/"))):
+        raise ConfigError(
+            f"run_dir: {place} would lie in the job's own folder, which goes with the job; give an "
+            "absolute path on the cluster's head, ~/... for its home, or a URI such as s3://..."
+        )
+    return config, place
+
+
+def default_name(config: ClusterSearch, search: str, place: str | None) -> str:
+    """The same for the same search in the same place, whatever its limits and machines."""
+    task = re.sub(r"[^A-Za-z0-9._-]", "-", config.task.name).lstrip("._-")[:60] or "search"
+    return f"{task}-{digest([search, place])[:8]}"
+
+
+def _refuse_bad_input(config: ClusterSearch, package: Package) -> None:
+    """Say at once what the job would say when it has begun."""
+    if "task.data" not in package.elsewhere:
+        load_task(config.task)
+    if "search.selection" not in package.elsewhere:
+        find_metric(config.search.selection)
+
+
+def _tell_of(package: Package, size: int) -> None:
+    console = make_console()
+    names = [CONFIG, *package.files]
+    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    console.print(f"Package of {size_words(size)}: {shown}", soft_wrap=True)
+    for setting, value in package.elsewhere.items():
+        console.print(f"{setting}: {value}, as the cluster's machines find it", soft_wrap=True)
+
+
+def _submit(
+    remote: Remote, name: str, archive: Path, metadata: dict[str, str]
+) -> tuple[Submission, bool]:
+    """The job's last try if it runs, else a new one; and whether it is new."""
+    place = shlex.quote(f"run_dir={metadata['run']}")
+    command = f"cliptune search {CONFIG} {place} --continue --log"
+    variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
+    for _ in range(TRIES):
+        last = remote.latest(name)
+        if last is not None:
+            _refuse_another(name, last, metadata)
+            if not last.over:
+                return last, False
+        number = 1 if last is None else last.number + 1
+        id = f"{name}-{number}"
+        own = {**metadata, NAME: name, NUMBER: str(number)}
+        try:
+            remote.submit(id, command, archive, variables, **own)
+        except Refused as refused:
+            if "already exists" not in str(refused):
+                raise ClusterError(f"The cluster did not take the job: {refused}") from None
+            continue
+        return remote.find(id), True
+    raise ClusterError(
+        f"There are submissions {id} and others of that name on the cluster that are not of this "
+        "job; give it another --id."
+    )
+
+
+def _refuse_another(name: str, last: Submission, metadata: dict[str, str]) -> None:
+    """A name stands for one search and one run; while it runs, for its limits and machines too."""
+    before = last.metadata
+    if (before.get("search"), before.get("run")) != (metadata["search"], metadata["run"]):
+        raise ConfigError(
+            f"{name} is another search on this cluster already, in {before.get('run')}; give this "
+            "one another --id."
+        )
+    if not last.over and before.get("settings") != metadata["settings"]:
+        raise ConfigError(
+            f"{last.id} runs with other limits or machines; stop it first (cliptune stop {name}), "
+            "then submit this: it goes on from there."
+        )
+
+
+def _next_steps(name: str, run: str, address: str | None) -> list[tuple[str, str]]:
+    where = "" if address is None else f" --address {shlex.quote(address)}"
+    on_head = "" if SCHEME.match(run) else ", on the cluster's head"
+    return [
+        ("run", f"{run}{on_head}"),
+        ("status", f"cliptune jobs{where}"),
+        ("logs", f"cliptune logs -f {name}{where}"),
+        ("stop", f"cliptune stop {name}{where}"),
+        ("go on", "the same command again"),
+    ]
