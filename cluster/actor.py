@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from cliptune.synthetic import SyntheticScorer
 
     Computes = LocalScorer | SyntheticScorer
+
+PACKAGE = "_ray_pkg_"  # begins the name of the folder that a job's package is unpacked into
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class ScoringActor:
 
     def load(self, config: Config, task: Task, threads: int) -> Arrival:
         """Load the model, to compute on so many CPU threads."""
-        self._scorer = self.make_scorer(config, task, threads)
+        self._scorer = self.make_scorer(at_hand(config), task, threads)
         return Arrival(self._scorer.lengths, self._scorer.canary())
 
     def make_scorer(self, config: Config, task: Task, threads: int) -> "Computes":
@@ -105,3 +108,22 @@ def placed(rows: bytes, units: Sequence[Unit], dimension: int) -> Latents:
     latents = np.full((end, dimension), np.nan)
     latents[start:] = np.frombuffer(rows).reshape(-1, dimension)
     return latents
+
+
+def at_hand(config: Config) -> Config:
+    """The config with paths into this machine's copy of the job's package.
+
+    The driver's are into its own copy, and each machine unpacks one wherever its Ray has its files.
+    """
+    model, prompt = config.model, config.prompt
+    model = model.model_copy(update={"name": _here(model.name)})
+    if prompt.file is not None:
+        prompt = prompt.model_copy(update={"file": Path(_here(str(prompt.file)))})
+    return config.model_copy(update={"model": model, "prompt": prompt})
+
+
+def _here(path: str) -> str:
+    package, parts = Path.cwd(), Path(path).parts
+    if package.name.startswith(PACKAGE) and package.name in parts:
+        return str(package.joinpath(*parts[parts.index(package.name) + 1 :]))
+    return path

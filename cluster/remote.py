@@ -4,6 +4,7 @@ What Ray's client raises becomes one sentence here. A job's name is ours: it may
 and again, each time as a submission of its own, NAME-1, NAME-2 and so on.
 """
 
+import logging
 import os
 import platform
 import re
@@ -201,6 +202,9 @@ def _client(address: str) -> Any:
             "Jobs need Ray's own extra: pip install -c constraints.txt '.[cluster]' (ray[default])."
         ) from None
 
+    for module in ("dashboard_sdk", "job.sdk"):  # what they tell of uploads is not for users
+        logging.getLogger(f"ray.dashboard.modules.{module}").setLevel(logging.WARNING)
+
     class Client(JobSubmissionClient):
         """Ray's, but it does not wait for ever, and an answer keeps its number."""
 
@@ -233,29 +237,32 @@ def _said(address: str) -> Iterator[None]:
     except (ClusterError, Refused):
         raise
     except ray.exceptions.AuthenticationError as error:
+        why = f"asks for a token. {ENTRY}"
         if "failed" in str(error).partition("\n")[0]:
-            why = "it has another token than the one here. Copy the cluster's to ~/.ray/auth_token."
-        else:
-            why = f"it asks for a token. {ENTRY}"
-        raise ClusterError(f"The cluster at {address} lets nobody in unknown: {why}") from None
+            why = (
+                "does not take the token from here: copy the cluster's to ~/.ray/auth_token, or "
+                "give it in RAY_AUTH_TOKEN."
+            )
+        raise ClusterError(f"The cluster at {address} {why}") from None
     except HTTPError as error:
         raise ClusterError(_not_ray(address, str(error))) from None
     except (RequestException, OSError) as error:
         if isinstance(error, ValueError):  # an answer that is not JSON
             raise ClusterError(_not_ray(address, "it answers in another language")) from None
         raise UnreachableError(
-            f"The connection to the cluster at {address} broke: {_root(error)}. Try again."
+            f"The connection to the cluster at {address} broke: {_root(error)}."
         ) from None
     except (KeyError, ValueError, TypeError) as error:
         raise ClusterError(_not_ray(address, str(error).partition("\n")[0])) from None
 
 
 def _root(error: BaseException) -> str:
-    """The innermost reason; requests wraps them in one another."""
-    while isinstance(error.args[0] if error.args else None, BaseException):
-        error = error.args[0]
-    reason = getattr(error, "reason", None)
-    return str(reason or error).partition("\n")[0].rpartition(": ")[2] or type(error).__name__
+    """The innermost reason; requests wraps them in one another, and Ray the whole once more."""
+    inner = error.__context__ or error
+    while inner.args and isinstance(inner.args[0], BaseException):
+        inner = inner.args[0]
+    reason = str(getattr(inner, "reason", None) or inner).partition("\n")[0]
+    return reason.rpartition(": ")[2].rstrip(".") or type(inner).__name__
 
 
 def _not_ray(address: str, why: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from cliptune.loop import Progress
-from jobs.words import generation_values, validation_values
+from jobs.words import generation_values
 
 GENERATION = re.compile(r"^time=\S+ generation=\d+(/\d+)? .*$", re.MULTILINE)
 
@@ -17,7 +17,9 @@ def log_line(progress: Progress, now: datetime | None = None) -> str:
     values = generation_values(progress.generation)
     values |= {
         "best_generation": progress.best.number + 1,
-        **validation_values("best", progress.best.validation),
+        "best_accuracy": progress.best.validation.accuracy,
+        "best_loss": progress.best.validation.loss,
+        "best_score": progress.best.validation.score,
         "prompts_scored": progress.prompts_scored,
         "seconds": progress.seconds,
         "seconds_left": float("nan") if progress.seconds_left is None else progress.seconds_left,

@@ -16,7 +16,8 @@ import yaml
 
 from cliptune.config import merge
 from cliptune.errors import ConfigError
-from cliptune.examples import local_files
+from cliptune.examples import HUB_NAME, local_files
+from cliptune.formats import FORMATS
 from cliptune.hashing import digest
 from cliptune.metrics import METRICS
 from cluster.config import ClusterSearch
@@ -159,7 +160,7 @@ class _Packer:
         path = Path(place)
         if setting not in self._as_is and path.exists():
             return True
-        if not (hub or path.is_absolute()):
+        if not (path.is_absolute() or (hub and _may_be_on_a_hub(place))):
             raise ConfigError(
                 f"{setting}: there is no {place} in {Path.cwd()}; a path on the cluster's machines "
                 "has to be absolute."
@@ -193,6 +194,13 @@ def size_words(size: int) -> str:
             return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
         value /= 1024
     return f"{value:.1f} GiB"
+
+
+def _may_be_on_a_hub(name: str) -> bool:
+    """Whether a name that is no path here is not meant as one."""
+    path = Path(name)
+    beside = "/" in name and path.parent.is_dir()
+    return bool(HUB_NAME.fullmatch(name)) and path.suffix.lower() not in FORMATS and not beside
 
 
 def _entry(name: str) -> ZipInfo:

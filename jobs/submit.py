@@ -3,7 +3,7 @@
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,7 +23,6 @@ from jobs.words import make_console
 
 NAMES = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}")
 STOP_SECONDS = 30  # for a stopped search to let go of its generation; Ray's own are 3
-TRIES = 3  # of a submission, where somebody else takes its number
 
 
 def main(
@@ -45,16 +44,18 @@ def main(
         run = place or f"~/runs/{name}"
         remote = connect(address, warn)
         remote.refuse_other_versions()
-        console = make_console()
-        _tell_of(package, size)
         metadata = {
             "cliptune": cliptune.__version__,
             "run": run,
             "search": search,
             "settings": digest(dict(package.tree)),
         }
-        submission, is_new = _submit(remote, name, archive, metadata)
-    if is_new:
+        running = _running(remote, name, metadata)
+        if running is None:
+            _tell_of(package, size)
+        submission = running or _submit(remote, name, archive, metadata)
+    console = make_console()
+    if running is None:
         console.print(f"Submitted {submission.id} to {remote.address}", soft_wrap=True)
     else:
         console.print(f"{submission.id} runs already; nothing was submitted", soft_wrap=True)
@@ -107,36 +108,33 @@ def _tell_of(package: Package, size: int) -> None:
         console.print(f"{setting}: {value}, as the cluster's machines find it", soft_wrap=True)
 
 
-def _submit(
-    remote: Remote, name: str, archive: Path, metadata: dict[str, str]
-) -> tuple[Submission, bool]:
-    """The job's last try if it runs, else a new one; and whether it is new."""
+def _running(remote: Remote, name: str, metadata: Mapping[str, str]) -> Submission | None:
+    """The job's last try, where that is not over yet; refused where it is another search's."""
+    last = remote.latest(name)
+    if last is not None:
+        _refuse_another(name, last, metadata)
+    return None if last is None or last.over else last
+
+
+def _submit(remote: Remote, name: str, archive: Path, metadata: Mapping[str, str]) -> Submission:
+    """Another try of the job, or the one that somebody else has begun meanwhile."""
     place = shlex.quote(f"run_dir={metadata['run']}")
     command = f"cliptune search {CONFIG} {place} --continue --log"
     variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
-    for _ in range(TRIES):
-        last = remote.latest(name)
-        if last is not None:
-            _refuse_another(name, last, metadata)
-            if not last.over:
-                return last, False
-        number = 1 if last is None else last.number + 1
-        id = f"{name}-{number}"
-        own = {**metadata, NAME: name, NUMBER: str(number)}
-        try:
-            remote.submit(id, command, archive, variables, **own)
-        except Refused as refused:
-            if "already exists" not in str(refused):
-                raise ClusterError(f"The cluster did not take the job: {refused}") from None
-            continue
-        return remote.find(id), True
-    raise ClusterError(
-        f"There are submissions {id} and others of that name on the cluster that are not of this "
-        "job; give it another --id."
-    )
+    last = remote.latest(name)
+    number = 1 if last is None else last.number + 1
+    own = {**metadata, NAME: name, NUMBER: str(number)}
+    try:
+        remote.submit(f"{name}-{number}", command, archive, variables, **own)
+    except Refused as refused:
+        meanwhile = _running(remote, name, metadata) if "already exists" in str(refused) else None
+        if meanwhile is None:
+            raise ClusterError(f"The cluster did not take the job: {refused}") from None
+        return meanwhile
+    return remote.find(f"{name}-{number}")
 
 
-def _refuse_another(name: str, last: Submission, metadata: dict[str, str]) -> None:
+def _refuse_another(name: str, last: Submission, metadata: Mapping[str, str]) -> None:
     """A name stands for one search and one run; while it runs, for its limits and machines too."""
     before = last.metadata
     if (before.get("search"), before.get("run")) != (metadata["search"], metadata["run"]):
