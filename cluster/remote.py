@@ -250,7 +250,8 @@ def _said(address: str) -> Iterator[None]:
         if isinstance(error, ValueError):  # an answer that is not JSON
             raise ClusterError(_not_ray(address, "it answers in another language")) from None
         raise UnreachableError(
-            f"The connection to the cluster at {address} broke: {_root(error)}."
+            f"The connection to the cluster at {address} broke ({_root(error)}): "
+            "--address is that of its dashboard, usually with port 8265."
         ) from None
     except (KeyError, ValueError, TypeError) as error:
         raise ClusterError(_not_ray(address, str(error).partition("\n")[0])) from None
@@ -261,8 +262,8 @@ def _root(error: BaseException) -> str:
     inner = error.__context__ or error
     while inner.args and isinstance(inner.args[0], BaseException):
         inner = inner.args[0]
-    reason = str(getattr(inner, "reason", None) or inner).partition("\n")[0]
-    return reason.rpartition(": ")[2].rstrip(".") or type(inner).__name__
+    reason = getattr(inner, "reason", None) or (inner.args[0] if inner.args else "")
+    return str(reason).partition("\n")[0].rpartition(": ")[2].rstrip(".") or type(inner).__name__
 
 
 def _not_ray(address: str, why: str) -> str:

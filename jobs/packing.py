@@ -161,9 +161,9 @@ class _Packer:
         if setting not in self._as_is and path.exists():
             return True
         if not (path.is_absolute() or (hub and _may_be_on_a_hub(place))):
+            found = f"{place} is relative" if path.exists() else f"no {place} in {Path.cwd()}"
             raise ConfigError(
-                f"{setting}: there is no {place} in {Path.cwd()}; a path on the cluster's machines "
-                "has to be absolute."
+                f"{setting}: {found}; a path on the cluster's machines has to be absolute."
             )
         self.elsewhere[setting] = place
         return False

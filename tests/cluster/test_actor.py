@@ -15,7 +15,7 @@ from cliptune.local import LocalScorer
 from cliptune.scorer import Unit
 from cliptune.subnetwork import FULL_NETWORK, ensemble
 from cliptune.task import load_task
-from cluster.actor import ScoringActor
+from cluster.actor import ScoringActor, at_hand
 
 
 @pytest.fixture(autouse=True)
@@ -114,3 +114,15 @@ def test_a_model_that_is_not_there_is_an_error_of_ours(
     config = tiny.config(tmp_path / "nothing", task_dir, model={"readout": readout})
     with pytest.raises(ModelError, match="nothing"):
         ScoringActor().load(config, load_task(config.task), 1)
+
+
+def test_paths_into_the_jobs_package_are_those_of_this_machines_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "_ray_pkg_abc"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    config = tiny.config(Path("/head/files/_ray_pkg_abc/model"), Path("/data"))
+    assert at_hand(config).model.name == str(here / "model")
+    for other in ("/models/_ray_pkg_other/model", "org/model"):
+        assert at_hand(tiny.config(Path(other), Path("/data"))).model.name == other

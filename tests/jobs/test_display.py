@@ -11,7 +11,7 @@ from terminal import in_terminal
 
 from cliptune.evaluation import ENSEMBLE, MANUAL, TUNED
 from cliptune.task import SPLITS
-from jobs.display import Display, JsonDisplay, PlainDisplay, choose
+from jobs.display import Display, JsonDisplay, LogDisplay, PlainDisplay, choose
 from jobs.live import LiveDisplay
 
 pytestmark = pytest.mark.usefixtures("eighty_columns")
@@ -249,3 +249,13 @@ def test_a_stop_before_anything_was_written_says_no_more(
 ) -> None:
     Display().stopped()
     assert capsys.readouterr().err == "Stopped.\n"
+
+
+def test_a_log_has_one_line_of_keys_and_values_a_generation(printed: Printed) -> None:
+    shown = choose(quiet=False, json=False, log=True)
+    assert isinstance(shown, LogDisplay)
+    shown.phase("Starting Ray")
+    shown.generation(progress())
+    starting, line = printed().splitlines()
+    assert starting == "Starting Ray ..."
+    assert all("=" in field for field in line.split(" "))
