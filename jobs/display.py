@@ -5,6 +5,7 @@ import sys
 from dataclasses import asdict
 from typing import Any, Self
 
+import cliptune
 from cliptune.journal import Generation
 from cliptune.loop import Observer, Progress
 from cliptune.record import Result
@@ -81,10 +82,13 @@ class PlainDisplay(Display):
         self.console.print(resumption(generations, best), soft_wrap=True)
 
     def generation(self, progress: Progress) -> None:
-        generation, best = progress.generation, progress.best
         if not self._began:
             self.phase(f"Manual prompt: {measures(progress.manual)} on validation. Searching")
             self._began = True
+        self.console.print(self._line(progress), soft_wrap=True)
+
+    def _line(self, progress: Progress) -> str:
+        generation, best = progress.generation, progress.best
         left = progress.seconds_left
         fields = (
             counted(progress),
@@ -94,14 +98,18 @@ class PlainDisplay(Display):
             speed(progress),
             "" if left is None else f"{clock(left)} left",
         )
-        self.console.print("  ".join(filter(None, fields)), soft_wrap=True)
+        return "  ".join(filter(None, fields))
 
 
 class LogDisplay(PlainDisplay):
     """As plain lines, but those of the generations are for programs too: for a job's log."""
 
-    def generation(self, progress: Progress) -> None:
-        self.console.print(log_line(progress), soft_wrap=True)
+    def __enter__(self) -> Self:
+        self.console.print(f"cliptune {cliptune.__version__}")  # it need not be the submitter's
+        return self
+
+    def _line(self, progress: Progress) -> str:
+        return log_line(progress)
 
 
 class JsonDisplay(Display):

@@ -15,6 +15,7 @@ from jobs.logline import last_generation
 from jobs.logs import warn
 from jobs.words import make_console
 
+MEANING = "best and validation: accuracy on validation, of the chosen and of the last prompt"
 AT_ONCE = 8  # logs that are read
 
 
@@ -29,7 +30,9 @@ def main(*, address: str | None, as_json: bool) -> None:
         for row in rows:
             print(json.dumps(row, ensure_ascii=False))
     elif rows:
-        make_console().print(table(rows))
+        console = make_console()
+        console.print(table(rows))
+        console.print(MEANING, soft_wrap=True)
     else:
         make_console().print(f"No jobs on the cluster at {remote.address}.", soft_wrap=True)
 
@@ -69,8 +72,6 @@ def table(rows: Sequence[dict[str, Any]]) -> Table:
             _accuracy(told.get("validation_accuracy")),
             "" if since is None else datetime.fromtimestamp(since).strftime("%Y-%m-%d %H:%M"),
         )
-    found.caption = "best, validation: accuracy on validation of the chosen, of the last prompt"
-    found.caption_justify = "left"
     return found
 
 

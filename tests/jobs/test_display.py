@@ -9,6 +9,7 @@ import pytest
 from handmade import generation, progress, result
 from terminal import in_terminal
 
+import cliptune
 from cliptune.evaluation import ENSEMBLE, MANUAL, TUNED
 from cliptune.task import SPLITS
 from jobs.display import Display, JsonDisplay, LogDisplay, PlainDisplay, choose
@@ -252,10 +253,14 @@ def test_a_stop_before_anything_was_written_says_no_more(
 
 
 def test_a_log_has_one_line_of_keys_and_values_a_generation(printed: Printed) -> None:
-    shown = choose(quiet=False, json=False, log=True)
-    assert isinstance(shown, LogDisplay)
-    shown.phase("Starting Ray")
-    shown.generation(progress())
-    starting, line = printed().splitlines()
+    with choose(quiet=False, json=False, log=True) as shown:
+        assert isinstance(shown, LogDisplay)
+        shown.phase("Starting Ray")
+        shown.generation(progress())
+        shown.generation(progress())
+    version, starting, manual, *lines = printed().splitlines()
+    assert version == f"cliptune {cliptune.__version__}"
     assert starting == "Starting Ray ..."
-    assert all("=" in field for field in line.split(" "))
+    assert manual.startswith("Manual prompt: accuracy")
+    assert len(lines) == 2
+    assert all("=" in field for line in lines for field in line.split(" "))
