@@ -8,7 +8,7 @@ from functools import partial
 from typing import TypeVar
 
 from cliptune.errors import ClusterError
-from cluster.remote import Refused, Remote, Submission, UnreachableError
+from cluster.remote import RefusedError, Remote, Submission, UnreachableError
 
 T = TypeVar("T")
 
@@ -81,7 +81,7 @@ def _persistently(ask: Callable[[], T], remote: Remote, warn: Callable[[str], No
     while True:
         try:
             return ask()
-        except (UnreachableError, Refused) as error:
+        except (UnreachableError, RefusedError) as error:
             if time.monotonic() > until:
                 raise ClusterError(
                     f"No contact with the cluster at {remote.address} for "

@@ -25,16 +25,18 @@ DEFAULT = "http://127.0.0.1:8265"
 NAME, NUMBER = "job", "try"  # in a submission's metadata
 PENDING, RUNNING, STOPPED, SUCCEEDED = "pending", "running", "stopped", "succeeded"
 CONNECT_SECONDS = 10.0
-ANSWER_SECONDS = 120.0
+ANSWER_SECONDS = 30.0  # to a question
+UPLOAD_SECONDS = 120.0  # to what was sent, once all of it is
 ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 
 
-class Refused(Exception):  # noqa: N818 -- an answer; whether it is an error is the caller's
+class RefusedError(ClusterError):
     """The cluster's answer was no."""
 
     def __init__(self, status: int, text: str) -> None:
         lines = text.strip().splitlines() or [""]  # the last one of a traceback says what it is
-        super().__init__(re.sub(r"^\w+Error: ", "", lines[-1]))
+        said = re.sub(r"^\w+Error: ", "", lines[-1])
+        super().__init__(f"The cluster refuses that ({status}): {said:.500}")
         self.status = status
 
 
@@ -107,17 +109,14 @@ class Remote:
         """`address` as `resolve_address` returns it; ClusterError where it is no Ray of ours."""
         self.address = address
         _refuse_silence(address)
-        try:
-            with _said(address), _our_address_wins():
-                self.client = _client(address)
-        except Refused as refused:
-            raise ClusterError(_not_ray(address, str(refused))) from None
+        with _said(address), _our_address_wins():
+            self.client = _client(address)
 
     def refuse_other_versions(self) -> None:
         """A submission has to come from the Ray and the Python that the cluster runs."""
         try:
             there = self._ask("GET", "/api/v0/cluster_metadata").get("data") or {}
-        except Refused:  # of an older Ray, which does not tell
+        except RefusedError:  # of an older Ray, which does not tell
             return
         ours = {"Ray": ray.__version__, "Python": platform.python_version()}
         for what, key in (("Ray", "rayVersion"), ("Python", "pythonVersion")):
@@ -157,7 +156,7 @@ class Remote:
         """The same submission as it is now."""
         try:
             return _submission(self._ask("GET", f"/api/jobs/{submission.id}"))
-        except Refused as refused:
+        except RefusedError as refused:
             if refused.status != 404:
                 raise
             raise ClusterError(
@@ -168,7 +167,7 @@ class Remote:
     def submit(
         self, id: str, command: str, package: Path, variables: Mapping[str, str], **metadata: str
     ) -> None:
-        """Upload the package and have the command run in a copy of it; Refused for a known id."""
+        """Have the command run in a copy of the package; RefusedError for an id that is taken."""
         with _said(self.address):
             self.client.submit_job(
                 entrypoint=command,
@@ -189,7 +188,7 @@ class Remote:
         with _said(self.address):
             answer = self.client._do_request(method, path)
             if answer.status_code != 200:
-                raise Refused(answer.status_code, answer.text)
+                raise RefusedError(answer.status_code, answer.text)
             return answer.json()
 
 
@@ -209,10 +208,11 @@ def _client(address: str) -> Any:
         """Ray's, but it does not wait for ever, and an answer keeps its number."""
 
         def _do_request(self, method: str, endpoint: str, **more: Any) -> Any:
-            return super()._do_request(method, endpoint, **{"timeout": ANSWER_SECONDS, **more})
+            patience = ANSWER_SECONDS if method == "GET" else UPLOAD_SECONDS
+            return super()._do_request(method, endpoint, **{"timeout": patience, **more})
 
         def _raise_error(self, answer: Any) -> None:
-            raise Refused(answer.status_code, answer.text)
+            raise RefusedError(answer.status_code, answer.text)
 
     return Client(address)
 
@@ -234,7 +234,7 @@ def _said(address: str) -> Iterator[None]:
 
     try:
         yield
-    except (ClusterError, Refused):
+    except ClusterError:
         raise
     except ray.exceptions.AuthenticationError as error:
         why = f"asks for a token. {ENTRY}"
@@ -253,7 +253,7 @@ def _said(address: str) -> Iterator[None]:
             f"The connection to the cluster at {address} broke ({_root(error)}): "
             "--address is that of its dashboard, usually with port 8265."
         ) from None
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise ClusterError(_not_ray(address, str(error).partition("\n")[0])) from None
 
 

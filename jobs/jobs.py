@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from cliptune.errors import ClusterError
-from cluster.remote import Refused, Remote, Submission, connect
+from cluster.remote import Remote, Submission, connect
 from jobs.logline import last_generation
 from jobs.logs import warn
 from jobs.words import make_console
@@ -41,7 +41,7 @@ def _values(remote: Remote, job: Submission) -> dict[str, Any]:
     """What is known of a job; how far it came stands in its log."""
     try:
         told = last_generation(remote.log(job))
-    except (ClusterError, Refused):  # of a machine that is gone, for instance
+    except ClusterError:  # of a machine that is gone, for instance
         told = {}
     return {
         "id": job.name,

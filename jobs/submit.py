@@ -9,13 +9,13 @@ from tempfile import TemporaryDirectory
 
 import cliptune
 from cliptune.config import validate
-from cliptune.errors import ClusterError, ConfigError
+from cliptune.errors import ConfigError
 from cliptune.hashing import digest
 from cliptune.metrics import find_metric
 from cliptune.storage import SCHEME, refuse_credentials
 from cliptune.task import load_task
 from cluster.config import ClusterSearch
-from cluster.remote import NAME, NUMBER, Refused, Remote, Submission, connect
+from cluster.remote import NAME, NUMBER, RefusedError, Remote, Submission, connect
 from jobs.config import read_tree
 from jobs.logs import exit_code, warn, watch
 from jobs.packing import CONFIG, Package, pack, size_words
@@ -126,10 +126,10 @@ def _submit(remote: Remote, name: str, archive: Path, metadata: Mapping[str, str
     own = {**metadata, NAME: name, NUMBER: str(number)}
     try:
         remote.submit(f"{name}-{number}", command, archive, variables, **own)
-    except Refused as refused:
+    except RefusedError as refused:
         meanwhile = _running(remote, name, metadata) if "already exists" in str(refused) else None
         if meanwhile is None:
-            raise ClusterError(f"The cluster did not take the job: {refused}") from None
+            raise
         return meanwhile
     return remote.find(f"{name}-{number}")
 

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from cliptune.errors import ClusterError, ConfigError
-from cluster.remote import DEFAULT, Refused, Remote, resolve_address
+from cluster.remote import DEFAULT, RefusedError, Remote, resolve_address
 
 pytest.importorskip("aiohttp", reason="ray[default] is not installed: it brings the jobs")
 
@@ -85,4 +85,6 @@ def test_a_server_that_is_no_ray_is_said_to_be_none(web_server: str) -> None:
 
 def test_a_refusal_is_the_last_line_of_what_ray_says() -> None:
     text = "Traceback (most recent call last):\n  File ...\nValueError: Job first already exists."
-    assert str(Refused(400, text)) == "Job first already exists."
+    assert (
+        str(RefusedError(400, text)) == "The cluster refuses that (400): Job first already exists."
+    )
