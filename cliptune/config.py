@@ -33,6 +33,8 @@ Site = Literal["embedding", "attention-output", "ffn-hidden", "ffn-output"]
 Mixer = Literal["mean", "weighted", "median", "min", "rank-mean"]
 Loss = Literal["cross-entropy", "hinge", "accuracy"]
 
+TrackerName = Literal["tensorboard", "mlflow", "wandb"]
+
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -257,6 +259,24 @@ class StrategyConfig(Section):
         return self
 
 
+class WatchConfig(Section):
+    """Who is told how the search goes; changes nothing of it."""
+
+    trackers: tuple[TrackerName, ...] = Field(
+        (),
+        description="tensorboard, mlflow, wandb: who gets a curve of each figure; where, say their "
+        "own environment variables",
+    )
+
+    @model_validator(mode="after")
+    def _trackers_differ(self) -> Self:
+        if len(set(self.trackers)) < len(self.trackers):
+            raise ValueError(
+                f"trackers must differ from each other; found {', '.join(self.trackers)}"
+            )
+        return self
+
+
 class Config(Section):
     """A whole search, but for the machines that run it."""
 
@@ -266,6 +286,7 @@ class Config(Section):
     prompt: PromptConfig = Field(default_factory=PromptConfig)
     ensemble: EnsembleConfig = Field(default_factory=EnsembleConfig)
     search: StrategyConfig = Field(default_factory=StrategyConfig)
+    watch: WatchConfig = Field(default_factory=WatchConfig)
     run_dir: Place | None = Field(
         None,
         description="folder or URI (s3://, gs://, ...), new; runs/<task>-<time> if null",
@@ -286,12 +307,12 @@ class Config(Section):
         return _share_seed(merged)
 
     def identity(self) -> dict[str, Any]:
-        """What decides the results: the tree without the limits and without where files lie.
+        """What decides the results: the tree without the limits, who watches, and where files lie.
 
         The content of data, model and prompt file belongs to it; see RunDirectory.
         """
         tree = Config.model_dump(self, mode="json", include=set(Config.model_fields))
-        del tree["run_dir"]
+        del tree["run_dir"], tree["watch"]
         for section, settings in NOT_IDENTITY.items():
             for setting in settings:
                 del tree[section][setting]

@@ -16,7 +16,7 @@ import numpy as np
 import ray
 
 from cliptune.config import validate
-from cliptune.loop import Observer
+from cliptune.observer import Observer
 from cliptune.randomness import generator
 from cliptune.scorer import CANDIDATES
 from cliptune.task import SPLITS, Split, Task, Template

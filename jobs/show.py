@@ -14,6 +14,7 @@ from cliptune.errors import RunError
 from cliptune.evaluation import ENSEMBLE, MANUAL, TUNED
 from cliptune.record import RunRecord, read_run
 from cliptune.strategy import STRATEGY_ENDED
+from cliptune.wording import flat
 from cluster.config import ClusterSearch
 from jobs.chart import plot
 from jobs.words import (
@@ -258,12 +259,3 @@ def differences(configs: Sequence[ClusterSearch]) -> list[dict[str, Any]]:
         if seed in names and all(tree[seed] == tree["search.seed"] for tree in trees):
             names.remove(seed)
     return [{name: tree[name] for name in names} for tree in trees]
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"search.seed": 0, ...}`."""
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        inner = isinstance(value, Mapping)
-        leaves |= flat(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
-    return leaves
