@@ -159,8 +159,8 @@ def test_a_setting_whose_name_begins_another_ones_is_not_that_one() -> None:
         ("run.budget", "did you mean search.budget?"),
         ("seed", "did you mean task.seed or prompt.seed or ensemble.seed or search.seed?"),
         ("search.", "did you mean search?"),
-        ("qqq", "known: task, model, prompt, ensemble, search, cluster, schema_version, run_dir"),
-        ("", "known: task, model, prompt, ensemble, search, cluster, schema_version, run_dir"),
+        ("qqq", "known: task, model, prompt, ensemble, search, watch, cluster, schema_version, run_dir"),
+        ("", "known: task, model, prompt, ensemble, search, watch, cluster, schema_version, run_dir"),
     ],
 )
 def test_an_unknown_name_gets_the_nearest(name: str, hint: str) -> None:
