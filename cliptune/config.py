@@ -153,7 +153,14 @@ class PromptConfig(Section):
     """The soft prompt and the space in which it is searched."""
 
     length: int = Field(50, ge=1, le=10_000, description="prompt vectors, L")
-    dimension: int = Field(500, ge=1, le=100_000, description="size of the latent, d")
+    dimension: int = Field(500, ge=1, le=100_000, description="size of a layer's latent, d")
+    layers: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="of the model that are given a prompt, from the first: 1 is its input alone; "
+        "more are searched in turn, layer by layer",
+    )
     position: Literal["after-first", "front"] = Field(
         "after-first", description="after the first special token, or before it"
     )
@@ -164,6 +171,11 @@ class PromptConfig(Section):
     file: File | None = Field(None, description="for init: file, a safetensors with `prompt`")
     scale: Positive = Field(1.0, description="alpha: spread of A z against the embeddings'")
     seed: Seed = Field(0, description="of P0's vocabulary draw and A; search.seed unless given")
+
+    @property
+    def latent_size(self) -> int:
+        """Numbers of a candidate: the latents of all layers, one after the other."""
+        return self.layers * self.dimension
 
     @model_validator(mode="after")
     def _init_has_its_source(self) -> Self:

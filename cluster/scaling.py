@@ -171,7 +171,7 @@ def growth(
 def latents(config: ClusterSearch) -> Callable[[], Latents]:
     """Draws a population."""
     draw = generator("scaling")
-    shape = config.search.population, config.prompt.dimension
+    shape = config.search.population, config.prompt.latent_size
     return lambda: draw.standard_normal(shape)
 
 

@@ -106,6 +106,7 @@ def _facts(record: Record, found: Outcome) -> Table:
     config, model = record.config, record.facts
     task, prompt, search = config.task, config.prompt, config.search
     seeds = {name: getattr(config, name).seed for name in ("search", "prompt", "ensemble", "task")}
+    layers = f" at each of {prompt.layers} layers" if prompt.layers > 1 else ""
     rows = {
         "run": record.path,
         "state": _state(record, found),
@@ -113,7 +114,7 @@ def _facts(record: Record, found: Outcome) -> Table:
         "model": f"{model.name}, {config.model.dtype} on {config.model.device}, "
         f"{model.parameters:,} parameters, SHA-256 {model.sha256[:12]}",
         "prompt": f"{prompt.length} vectors of {model.width}, searched in {prompt.dimension} "
-        f"dimensions; init {prompt.init}",
+        f"dimensions{layers}; init {prompt.init}",
         "networks": _networks(config),
         "search": f"{search.method}, {search.population} prompts a generation, loss {search.loss}; "
         f"chosen by {search.selection}",
