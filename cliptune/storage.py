@@ -85,6 +85,12 @@ def refuse_credentials(place: str) -> None:
         )
 
 
+def local_path(place: str) -> Path | None:
+    """Where a folder is on this machine's disks; None for one that is elsewhere."""
+    folder = open_folder(place)
+    return Path(folder.place) if isinstance(folder, LocalFolder) else None
+
+
 class LocalFolder:
     """A folder on this machine's own or mounted disks."""
 

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import cliptune
 from cliptune.journal import Generation
-from cliptune.loop import Observer, Progress
+from cliptune.observer import Observer, Progress
 from cliptune.record import Result
 from cliptune.run import result_json
 from jobs.logline import log_line
@@ -23,7 +23,6 @@ from jobs.words import (
     resume_command,
     resumption,
     speed,
-    spread,
     validation_values,
 )
 
@@ -93,7 +92,7 @@ class PlainDisplay(Display):
         fields = (
             counted(progress),
             f"fitness {generation.fitness.max():.3f} best {generation.fitness.mean():.3f} mean",
-            f"spread {spread(generation):.3f}",
+            f"spread {generation.spread:.3f}",
             f"validation {measures(generation.validation)} (best {measures(best.validation)})",
             speed(progress),
             "" if left is None else f"{clock(left)} left",

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from cliptune.loop import Progress
+from cliptune.observer import Progress
 from jobs.words import generation_values
 
 GENERATION = re.compile(r"^time=\S+ generation=\d+(/\d+)? .*$", re.MULTILINE)
