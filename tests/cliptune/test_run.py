@@ -25,6 +25,7 @@ from cliptune.run import RunDirectory, opened
 
 LATENT = np.array([0.1, -1 / 3, 2e-17, 4.0, 5.0])
 PROMPT = np.arange(12, dtype=np.float32).reshape(3, 4) / 7
+NEAREST = [[("good", 0.75), ("##ing", 0.5)], [("film", 0.25)], []]
 VALIDATION = Validation(accuracy=0.75, loss=0.3, macro_f1=0.7, score=-0.3)
 TABLE = [Row("manual prompt", {"train": 0.5, "test": 0.4}), Row("tuned prompt", {"test": 0.9})]
 COST = Cost(12, 216, 24, 90, 1.5, 2.5)
@@ -52,7 +53,7 @@ def finished(run_dir: Path, **sections: Any) -> Path:
     with opened(config(run_dir, **sections)) as run:
         begin(run, config(run_dir, **sections))
         result = Result(str(run_dir), 2, 1, LATENT, VALIDATION, TABLE, COST, STOPPED)
-        run.finish(result, PROMPT)
+        run.finish(result, PROMPT, NEAREST)
     return run_dir
 
 
