@@ -134,8 +134,8 @@ def where_time_went(look: Look, parts: Mapping[str, float]) -> Figure:
     rows = range(len(parts))
     axes.barh(rows, list(parts.values()), color=look.series[0], height=0.6)
     for row, seconds in zip(rows, parts.values(), strict=True):
-        text, beside = f"{seconds:,.1f} s, {seconds / whole:.0%}", {"xytext": (4, 0), "va": "center"}
-        axes.annotate(text, (seconds, row), textcoords="offset points", **beside)
+        text = f"{seconds:,.1f} s, {seconds / whole:.0%}"
+        axes.annotate(text, (seconds, row), xytext=(4, 0), textcoords="offset points", va="center")
     axes.set_yticks(rows, list(parts))
     axes.set_ylim(len(parts) - 0.5, -0.5)
     axes.set_xlim(0, 1.55 * max(parts.values()))

@@ -14,6 +14,7 @@ class Table:
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
+    words: Sequence[int] = ()  # columns beside the first that hold words, not numbers
     keyed: bool = False  # whether the rows are the lines of the pictures, in their colours
 
 

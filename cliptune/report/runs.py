@@ -1,6 +1,7 @@
 """The section of a run, and that of several beside each other."""
 
 import math
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import PurePosixPath
@@ -79,7 +80,10 @@ def _results(accuracy: Mapping[str, Mapping[str, float]]) -> Table:
 def _steps(record: Record, found: Outcome) -> Iterator[Step]:
     yield Step(*next_step(record, found))
     if found.accuracy is not None:
-        yield Step("its prompt on other examples", f"cliptune evaluate {record.path} --data PATH")
+        yield Step(
+            "its prompt on other examples",
+            f"cliptune evaluate {shlex.quote(record.path)} --data PATH",
+        )
         yield Step("the prompt itself, (length, width)", f"{record.path}/prompt.safetensors")
 
 
@@ -251,7 +255,9 @@ def comparison_section(records: Sequence[Record]) -> Section:
         tables=_tables(records, outcomes),
         pictures=list(_overlays(numbered, outcomes)),
         absent=absent,
-        steps=[Step("a report of one run alone", f"cliptune report {records[0].path}")],
+        steps=[
+            Step("a report of one run alone", f"cliptune report {shlex.quote(records[0].path)}")
+        ],
     )
 
 
@@ -271,7 +277,7 @@ def _tables(records: Sequence[Record], outcomes: Sequence[Outcome]) -> list[Tabl
         for key, record, found in zip(keys, records, outcomes, strict=True)
     ]
     title = "Accuracy of the chosen prompts: on validation, and by row of their tables on test"
-    tables = [Table(title, columns, rows, keyed=True)]
+    tables = [Table(title, columns, rows, words=(1, 8), keyed=True)]
     settings = differences([record.config for record in records])
     if settings[0]:
         names = list(settings[0])
@@ -279,7 +285,15 @@ def _tables(records: Sequence[Record], outcomes: Sequence[Outcome]) -> list[Tabl
             [key, *(typed(each[name]) for name in names)]
             for key, each in zip(keys, settings, strict=True)
         ]
-        tables.append(Table("Settings in which they differ", ["run", *names], cells, keyed=True))
+        tables.append(
+            Table(
+                "Settings in which they differ",
+                ["run", *names],
+                cells,
+                keyed=True,
+                words=range(1, len(names) + 1),
+            )
+        )
     return tables
 
 

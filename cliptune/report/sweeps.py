@@ -1,5 +1,6 @@
 """The section of a sweep: what its settings do to the scores, over seeds, and their ranking."""
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -78,7 +79,12 @@ def _steps(sweep: Sweep) -> list[Step]:
     if not done:
         return []
     best = max(done[0].done, key=lambda row: row.get("validation.score") or float("-inf"))
-    return [Step("a report of the best setting's best trial", f"cliptune report {best['run_dir']}")]
+    return [
+        Step(
+            "a report of the best setting's best trial",
+            f"cliptune report {shlex.quote(str(best['run_dir']))}",
+        )
+    ]
 
 
 def _ranking(sweep: Sweep) -> Table:
@@ -97,7 +103,7 @@ def _ranking(sweep: Sweep) -> Table:
     title = "Ranking by the score on validation: means and standard deviations over seeds"
     if len(rows) > RANKED:
         title += f"; the first {RANKED} of {len(rows)}"
-    return Table(title, columns, rows[:RANKED])
+    return Table(title, columns, rows[:RANKED], words=(1,))
 
 
 def _words(found: Measured | None, form: Any) -> str:
@@ -113,7 +119,7 @@ def _failed(sweep: Sweep) -> list[Table]:
         for row in sweep.trials
         if row["state"] == "failed"
     ]
-    return [Table("Trials that failed", ["trial", "why"], rows)] if rows else []
+    return [Table("Trials that failed", ["trial", "why"], rows, words=(1,))] if rows else []
 
 
 def _pictures(sweep: Sweep) -> Iterator[Picture | Absent]:
@@ -127,7 +133,9 @@ def _pictures(sweep: Sweep) -> Iterator[Picture | Absent]:
         others = [other for other in sweep.varies if other != name]
         for kind, (title, columns) in SCORES.items():
             if len(others) == 1 and (found := _lines_by(sweep.groups, name, others[0], columns)):
-                yield _picture(f"{kind}-{name}", title, name, found, f"A line a {others[0]}. ")
+                yield _picture(
+                    f"{kind}-{name}", title, name, found, f"A line for each value of {others[0]}. "
+                )
             elif found := _lines_of(sweep.groups, name, columns):
                 more = f"Over all values of {', '.join(others)}. " if others else ""
                 yield _picture(f"{kind}-{name}", title, name, found, more)
@@ -148,7 +156,7 @@ def _picture(file: str, title: str, name: str, lines: Lines, more: str) -> Pictu
         f"{title} by {name}",
         f"{more}Means over {n} {trials}{bars}.",
         partial(scores, name=name, lines=lines),
-        Table(title, [name, "", "mean", "trials"], rows),
+        Table(title, [name, "", "mean", "trials"], rows, words=(1,)),
     )
 
 
