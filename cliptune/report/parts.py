@@ -1,5 +1,6 @@
 """What a report is made of, before it is drawn or laid out."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -44,6 +45,11 @@ class Step:
 
     words: str
     command: str | None
+
+
+def report_command(place: str) -> str:
+    """What to type for the report of a run."""
+    return f"cliptune report {shlex.quote(place)}"
 
 
 @dataclass(frozen=True)

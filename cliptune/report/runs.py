@@ -33,7 +33,7 @@ from cliptune.report.numbers import (
     neighbours,
     work,
 )
-from cliptune.report.parts import Absent, Picture, Section, Step, Table
+from cliptune.report.parts import Absent, Picture, Section, Step, Table, report_command
 
 SAMPLES = 12  # rows of a table that stands for a curve
 LARGEST = 30  # classes, or subnetworks, whose table is still read by somebody
@@ -80,10 +80,8 @@ def _results(accuracy: Mapping[str, Mapping[str, float]]) -> Table:
 def _steps(record: Record, found: Outcome) -> Iterator[Step]:
     yield Step(*next_step(record, found))
     if found.accuracy is not None:
-        yield Step(
-            "its prompt on other examples",
-            f"cliptune evaluate {shlex.quote(record.path)} --data PATH",
-        )
+        evaluate = f"cliptune evaluate {shlex.quote(record.path)} --data PATH"
+        yield Step("its prompt on other examples", evaluate)
         yield Step("the prompt itself, (length, width)", f"{record.path}/prompt.safetensors")
 
 
@@ -255,9 +253,7 @@ def comparison_section(records: Sequence[Record]) -> Section:
         tables=_tables(records, outcomes),
         pictures=list(_overlays(numbered, outcomes)),
         absent=absent,
-        steps=[
-            Step("a report of one run alone", f"cliptune report {shlex.quote(records[0].path)}")
-        ],
+        steps=[Step("a report of one run alone", report_command(records[0].path))],
     )
 
 
@@ -285,15 +281,8 @@ def _tables(records: Sequence[Record], outcomes: Sequence[Outcome]) -> list[Tabl
             [key, *(typed(each[name]) for name in names)]
             for key, each in zip(keys, settings, strict=True)
         ]
-        tables.append(
-            Table(
-                "Settings in which they differ",
-                ["run", *names],
-                cells,
-                keyed=True,
-                words=range(1, len(names) + 1),
-            )
-        )
+        title, words = "Settings in which they differ", range(1, len(names) + 1)
+        tables.append(Table(title, ["run", *names], cells, words=words, keyed=True))
     return tables
 
 

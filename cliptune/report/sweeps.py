@@ -1,6 +1,5 @@
 """The section of a sweep: what its settings do to the scores, over seeds, and their ranking."""
 
-import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from cliptune.account import clock, typed
 from cliptune.report.look import HEIGHT, Look, figure, legend, percent, percent_axis
-from cliptune.report.parts import Absent, Picture, Section, Step, Table
+from cliptune.report.parts import Absent, Picture, Section, Step, Table, report_command
 from cliptune.report.trials import Group, Measured, Sweep, is_number, measured, ranked
 
 SCORES = {
@@ -79,12 +78,8 @@ def _steps(sweep: Sweep) -> list[Step]:
     if not done:
         return []
     best = max(done[0].done, key=lambda row: row.get("validation.score") or float("-inf"))
-    return [
-        Step(
-            "a report of the best setting's best trial",
-            f"cliptune report {shlex.quote(str(best['run_dir']))}",
-        )
-    ]
+    command = report_command(f"{sweep.path}/trials/{best['trial']}")
+    return [Step("a report of the best setting's best trial", command)]
 
 
 def _ranking(sweep: Sweep) -> Table:
@@ -131,14 +126,12 @@ def _pictures(sweep: Sweep) -> Iterator[Picture | Absent]:
         yield Absent("Scores by setting", "no setting varies but the seed")
     for name in sweep.varies:
         others = [other for other in sweep.varies if other != name]
+        every = f"Over all values of {', '.join(others)}. " if others else ""
         for kind, (title, columns) in SCORES.items():
-            if len(others) == 1 and (found := _lines_by(sweep.groups, name, others[0], columns)):
-                yield _picture(
-                    f"{kind}-{name}", title, name, found, f"A line for each value of {others[0]}. "
-                )
-            elif found := _lines_of(sweep.groups, name, columns):
-                more = f"Over all values of {', '.join(others)}. " if others else ""
-                yield _picture(f"{kind}-{name}", title, name, found, more)
+            lines = _lines_by(sweep.groups, name, others[0], columns) if len(others) == 1 else {}
+            said = f"A line for each value of {others[0]}. " if lines else every
+            if lines := lines or _lines_of(sweep.groups, name, columns):
+                yield _picture(f"{kind}-{name}", title, name, lines, said)
 
 
 def _picture(file: str, title: str, name: str, lines: Lines, more: str) -> Picture:

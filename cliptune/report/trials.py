@@ -17,7 +17,7 @@ from cliptune.wording import one_line
 TABLE = "table.parquet"
 VARIES = b"cliptune.varies"
 NEEDED = {
-    *("trial", "setting", "seed", "state", "run_dir"),
+    *("trial", "setting", "seed", "state"),
     *("validation.accuracy", "validation.score", "accuracy.tuned.test"),
 }
 
