@@ -22,8 +22,9 @@ def main(places: Sequence[str], *, out: Path, pictures: Path | None, kind: str) 
             f"cliptune report needs {error.name}, which is not installed: "
             "pip install 'cliptune[report]'"
         ) from None
+    from cliptune.report.comparison import comparison_section
     from cliptune.report.page import page, picture_files
-    from cliptune.report.runs import comparison_section, run_section
+    from cliptune.report.runs import run_section
     from cliptune.report.sweeps import sweep_section
     from cliptune.report.trials import is_sweep, read_sweep
 

@@ -25,6 +25,7 @@ from cliptune.report.numbers import Correlation, Course, Neighbour, Numbers, Wor
 LINES = 8  # subnetworks that have a line of their own
 NUMBERED = 10  # cells in a row that still hold a number
 NAMED = 14  # classes in a matrix that still are named
+DIGITS = 30  # beside each other, in the cells of a row
 STRONGEST = 0.75  # of a cell's colour: what is written on it has to be read
 POINTS = 40  # of a curve whose points can still be told apart
 
@@ -128,17 +129,14 @@ def speed(look: Look, work: Work) -> Figure:
 
 def where_time_went(look: Look, parts: Mapping[str, float]) -> Figure:
     """A bar a part, with its seconds and share."""
-    drawn = figure(0.55 + 0.42 * len(parts))
+    drawn = figure(0.55 + 0.45 * len(parts))
     axes = drawn.subplots()
     whole = sum(parts.values()) or 1.0
     rows = range(len(parts))
     axes.barh(rows, list(parts.values()), color=look.series[0], height=0.6)
-    for row, seconds in zip(rows, parts.values(), strict=True):
-        text = f"{seconds:,.1f} s, {seconds / whole:.0%}"
-        axes.annotate(text, (seconds, row), xytext=(4, 0), textcoords="offset points", va="center")
-    axes.set_yticks(rows, list(parts))
+    names = [f"{name}\n{seconds:,.1f} s, {seconds / whole:.0%}" for name, seconds in parts.items()]
+    axes.set_yticks(rows, names)
     axes.set_ylim(len(parts) - 0.5, -0.5)
-    axes.set_xlim(0, 1.55 * max(parts.values()))
     axes.set_xlabel("seconds")
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.grid(visible=False, axis="y")
@@ -152,7 +150,9 @@ def tokens(look: Look, vectors: Sequence[Sequence[Neighbour]]) -> Figure:
     axes = drawn.subplots()
     rows = range(len(nearest))
     axes.barh(rows, [one.cosine for one in nearest], color=look.series[0], height=0.7)
-    axes.set_yticks(rows, [f"{n + 1}  {readable(one.token)}" for n, one in enumerate(nearest)])
+    axes.set_yticks(
+        rows, [f"{n + 1}  {_cut(readable(one.token))}" for n, one in enumerate(nearest)]
+    )
     axes.set_ylim(len(nearest) - 0.5, -0.5)
     axes.set_xlabel("cosine")
     axes.grid(visible=False, axis="y")
@@ -167,7 +167,8 @@ def confusion(look: Look, counts: NDArray[np.int64], classes: Sequence[str]) -> 
     _cells(axes, counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
     names = [_cut(f"{number + 1} {name}") for number, name in enumerate(classes)]
     if count <= NAMED:
-        _numbers(axes, [[str(value) if value else "" for value in row] for row in counts])
+        if count * len(str(counts.max())) <= DIGITS:
+            _numbers(axes, [[str(value) if value else "" for value in row] for row in counts])
         axes.set_yticks(range(count), names)
         axes.set_xticks(range(count), [str(number + 1) for number in range(count)])
     axes.set_xlabel("predicted class")

@@ -136,7 +136,8 @@ def legend(drawn: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if len(labels) < 2:
         return
-    columns = max(1, min(len(labels), 44 // (max(map(len, labels)) + 5)))
+    each = 42 + 5.5 * max(map(len, labels))  # points
+    columns = max(1, min(len(labels), int(72 * WIDTH / each)))
     drawn.legend(
         handles, labels, loc="outside upper left", ncols=columns, handlelength=1.6, borderpad=0.1
     )
