@@ -23,7 +23,6 @@ def comparison_section(records: Sequence[Record]) -> Section:
         if not record.generations
     ]
     return Section(
-        name="",
         title=f"{len(records)} runs compared",
         subtitle="Each run has a number, and a colour, that are the same everywhere.",
         tables=_tables(records, outcomes),

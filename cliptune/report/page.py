@@ -1,5 +1,6 @@
 """One self-contained HTML file, and pictures as files of their own."""
 
+import re
 from collections.abc import Iterator, Sequence
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -42,4 +43,5 @@ def picture_files(sections: Sequence[Section], kind: str) -> Iterator[tuple[str,
     for number, section in enumerate(sections):
         prefix = "" if len(sections) == 1 else f"{number + 1}-"
         for picture in section.pictures:
-            yield f"{prefix}{picture.name}.{kind}", file_bytes(picture.draw, picture.title, kind)
+            name = re.sub(r"[^\w.-]", "_", picture.name)  # a setting's name is in it
+            yield f"{prefix}{name}.{kind}", file_bytes(picture.draw, picture.title, kind)

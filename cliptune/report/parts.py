@@ -56,7 +56,6 @@ def report_command(place: str) -> str:
 class Section:
     """A run, several runs, or a sweep."""
 
-    name: str  # of its files
     title: str
     subtitle: str
     facts: dict[str, str] = field(default_factory=dict)

@@ -41,7 +41,6 @@ def run_section(record: Record) -> Section:
     vectors = neighbours(record)
     parts = [*_pictures(record, found), *_at_the_end(record, found, vectors)]
     return Section(
-        name="",
         title=f"{record.config.task.name} with {_last(record.facts.name)}",
         subtitle=record.path,
         facts={name: text for name, text in facts(record, found).items() if name != "run"},

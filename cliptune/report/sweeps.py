@@ -50,7 +50,6 @@ def sweep_section(sweep: Sweep) -> Section:
     seeds = sorted({str(row["seed"]) for row in sweep.trials})
     parts = list(_pictures(sweep))
     return Section(
-        name="",
         title=f"Sweep over {', '.join(sweep.varies) or 'seeds'}",
         subtitle=sweep.path,
         facts={
