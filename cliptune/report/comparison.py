@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 
 from cliptune.account import Outcome, Record, clock, differences, outcome, typed
 from cliptune.evaluation import ENSEMBLE, MANUAL, TUNED
@@ -10,6 +11,9 @@ from cliptune.report.look import Draw
 from cliptune.report.numbers import Course, Numbers, course, work
 from cliptune.report.parts import Absent, Picture, Section, Step, Table, report_command
 
+CHOSEN = "Of the prompt that was chosen by then."
+SPREAD = "Standard deviation over subnetworks, mean over candidates."
+STEPS = "How far from its centre a search draws its candidates."
 Lines = Mapping[int, tuple[Numbers, Numbers]]  # by the number of a run: prompts, values
 
 
@@ -78,31 +82,29 @@ def _overlays(records: Mapping[int, Record], outcomes: Sequence[Outcome]) -> Ite
     differ = f" Their losses differ ({', '.join(losses)}): do not compare these."
     warning = differ if len(losses) > 1 else ""
 
-    def picture(
-        name: str, title: str, caption: str, values: Callable[[Course], Numbers], kind: str = ""
-    ) -> Picture:
-        lines = {key: (way.prompts, values(way)) for key, way in ways.items()}
-        return Picture(name, title, caption, _overlay(lines, title.lower(), kind))
-
-    yield picture(
-        "validation",
-        "Accuracy on validation",
-        "Of the prompt that was chosen by then.",
-        lambda way: way.chosen,
-        "percent",
+    several = {number: way for number, way in ways.items() if way.rewards.shape[1] > 1}
+    yield _picture(
+        "validation", "Accuracy on validation", CHOSEN, ways, attrgetter("chosen"), "percent"
     )
-    yield picture(
-        "fitness", "Fitness", f"Of each generation's best.{warning}", lambda way: way.best
+    yield _picture(
+        "fitness", "Fitness", f"Of each generation's best.{warning}", ways, attrgetter("best")
     )
-    if any(way.rewards.shape[1] > 1 for way in ways.values()):
-        yield picture(
-            "spread",
-            "Spread of rewards",
-            "Standard deviation over subnetworks, mean over candidates.",
-            lambda way: way.spread,
-        )
-    yield picture("step-size", "Step size", "Of the search.", lambda way: way.step_size, "factors")
+    if several:
+        yield _picture("spread", "Spread of rewards", SPREAD, several, attrgetter("spread"))
+    yield _picture("step-size", "Step size", STEPS, ways, attrgetter("step_size"), "factors")
     yield from _speeds(records, outcomes)
+
+
+def _picture(
+    name: str,
+    title: str,
+    caption: str,
+    ways: Mapping[int, Course],
+    values: Callable[[Course], Numbers],
+    kind: str = "",
+) -> Picture:
+    lines = {number: (way.prompts, values(way)) for number, way in ways.items()}
+    return Picture(name, title, caption, _overlay(lines, title.lower(), kind))
 
 
 def _overlay(lines: Lines, label: str, kind: str) -> Draw:
