@@ -62,7 +62,7 @@ def _results(accuracy: Mapping[str, Mapping[str, float]]) -> Table:
     for name, values in accuracy.items():
         gain = "" if values is manual else f"{100 * (values['test'] - manual['test']):+.1f}"
         rows.append([name, *(f"{100 * values[split]:.1f}%" for split in manual), gain])
-    return Table("Accuracy", ["", *manual, "test, against manual"], rows)
+    return Table("Accuracy", ["", *manual, "gain on test"], rows)
 
 
 def _steps(record: Record, found: Outcome) -> Iterator[Step]:

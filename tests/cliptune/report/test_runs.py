@@ -48,7 +48,7 @@ def test_a_finished_run_has_all_pictures_and_nothing_overlaps_in_them(tmp_path: 
 
 def test_the_table_is_that_of_the_result_with_the_gain() -> None:
     (table,) = run_section(record(result=result())).tables
-    assert table.columns == ["", "train", "validation", "test", "test, against manual"]
+    assert table.columns == ["", "train", "validation", "test", "gain on test"]
     assert table.rows == [
         ["manual prompt", "50.0%", "50.0%", "50.0%", ""],
         ["tuned prompt", "75.0%", "75.0%", "75.0%", "+25.0"],
