@@ -15,6 +15,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 WIDTH = 4.0  # inches, of every picture: its text is readable on a phone, too
@@ -143,13 +144,26 @@ def legend(drawn: Figure, axes: Axes) -> None:
     )
 
 
+def titled(drawn: Figure, title: str) -> Figure:
+    """A figure with its title above all else, the legend included."""
+    font = FontProperties(weight="bold", size=10)
+    drawn.set_figheight(drawn.get_figheight() + 0.25)
+    if drawn.legends:
+        drawn.legends[0].set_title(title, prop=font)
+        drawn.legends[0].set_alignment("left")
+    else:
+        drawn.suptitle(title, x=0.02, ha="left", fontproperties=font)
+    return drawn
+
+
 def file_bytes(draw: Draw, title: str, kind: str) -> bytes:
     """A picture as a file of its own, `png` or `svg`, with its title, on white."""
     out = io.BytesIO()
     with LIGHT.style(), matplotlib.rc_context({"svg.hashsalt": title}):
-        drawn = draw(LIGHT)
-        drawn.suptitle(title, x=0.02, ha="left", fontsize=10, fontweight="bold")
-        drawn.savefig(out, format=kind, dpi=DPI, metadata=_nameless(kind))
+        drawn, metadata = titled(draw(LIGHT), title), _nameless(kind)
+        drawn.savefig(
+            out, format=kind, dpi=DPI, bbox_inches="tight", pad_inches=0.1, metadata=metadata
+        )
     return out.getvalue()
 
 

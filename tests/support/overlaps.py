@@ -34,8 +34,10 @@ def faults(figure: Figure) -> list[str]:
 
 
 def _texts(figure: Figure) -> Iterator[Text]:
+    if title := figure.get_suptitle():
+        yield from (text for text in figure.texts if text.get_text() == title)
     for legend in figure.legends:
-        yield from legend.get_texts()
+        yield from (legend.get_title(), *legend.get_texts())
     for axes in figure.axes:
         yield from axes.texts
         yield from (axes.xaxis.label, axes.yaxis.label, axes.title)

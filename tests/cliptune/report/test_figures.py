@@ -11,7 +11,7 @@ from records import GENERATIONS, generation, record, result
 
 from cliptune.account import outcome
 from cliptune.report import figures
-from cliptune.report.look import LIGHT, Draw
+from cliptune.report.look import LIGHT, Draw, titled
 from cliptune.report.numbers import Course, Neighbour, correlation, course, work
 
 LONG = "a name that is longer than any axis has room for, $x_1$ and <b>"
@@ -177,4 +177,7 @@ def wild() -> dict[str, Draw]:
 
 @pytest.mark.parametrize("name", wild())
 def test_nothing_that_is_written_lies_over_something_else_or_is_cut_off(name: str) -> None:
-    assert faults(drawn(wild()[name])) == []
+    figure = drawn(wild()[name])
+    assert faults(figure) == []
+    with LIGHT.style():
+        assert faults(titled(figure, "A title, as files have it")) == []
