@@ -30,6 +30,7 @@ SCORES = {
 FACTOR = 30.0  # between the largest and the smallest value, from where on an axis is logarithmic
 NAME = 22  # letters of a value that are shown
 RANKED = 50  # rows of the table
+MARKERS = "osD^v"  # by the line
 LINES = 8  # values of a second setting that have a line of their own
 
 
@@ -54,7 +55,7 @@ def sweep_section(sweep: Sweep) -> Section:
         subtitle=sweep.path,
         facts={
             "trials": ", ".join(f"{count} {state}" for state, count in states.items()),
-            "settings": f"{len(sweep.groups)}, with {len(seeds)} seeds ({', '.join(seeds)})",
+            "settings": f"{len(sweep.groups)}, with seed{'s'[: len(seeds) > 1]} {', '.join(seeds)}",
             "cost": _cost(sweep),
         },
         tables=[_ranking(sweep), *_failed(sweep)],
@@ -215,7 +216,7 @@ def _over_numbers(look: Look, name: str, lines: Lines) -> Figure:
             [point.score.mean for point in points],
             yerr=_bars(points),
             label=line,
-            marker="o",
+            marker=MARKERS[number % len(MARKERS)],
             markersize=4,
             capsize=3,
             **look.line(number),
