@@ -8,9 +8,10 @@ from typing import Any
 
 from cliptune.config import Config
 from cliptune.errors import RunError
-from cliptune.journal import Generation, Validation
+from cliptune.journal import Validation
 from cliptune.record import RunRecord
 from cliptune.strategy import STRATEGY_ENDED
+from cliptune.wording import flat
 
 Record = RunRecord[Any]  # of Config, or of what a storey above makes of it
 
@@ -60,6 +61,7 @@ def facts(record: Record, found: Outcome) -> dict[str, str]:
     config, model = record.config, record.facts
     task, prompt, search = config.task, config.prompt, config.search
     seeds = {name: getattr(config, name).seed for name in ("search", "prompt", "ensemble", "task")}
+    layers = f" at each of {prompt.layers} layers" if prompt.layers > 1 else ""
     rows = {
         "run": record.path,
         "state": _state(record, found),
@@ -67,7 +69,7 @@ def facts(record: Record, found: Outcome) -> dict[str, str]:
         "model": f"{model.name}, {config.model.dtype} on {config.model.device}, "
         f"{model.parameters:,} parameters, SHA-256 {model.sha256[:12]}",
         "prompt": f"{prompt.length} vectors of {model.width}, searched in {prompt.dimension} "
-        f"dimensions; init {prompt.init}",
+        f"dimensions{layers}; init {prompt.init}",
         "networks": _networks(config),
         "search": f"{search.method}, {search.population} prompts a generation, loss {search.loss}; "
         f"chosen by {search.selection}",
@@ -145,11 +147,6 @@ def measure_words(validation: Validation) -> tuple[str, str, str]:
     return accuracy, f"score {validation.score:.3f}", loss
 
 
-def spread(generation: Generation) -> float:
-    """How far subnetworks disagree: standard deviation over them, mean over candidates."""
-    return float(generation.rewards.std(axis=1).mean())
-
-
 def clock(seconds: float) -> str:
     """`m:ss`, from an hour on `h:mm:ss`."""
     minutes, second = divmod(int(seconds), 60)
@@ -168,15 +165,6 @@ def differences(configs: Sequence[Config]) -> list[dict[str, Any]]:
         if seed in names and all(tree[seed] == tree["search.seed"] for tree in trees):
             names.remove(seed)
     return [{name: tree[name] for name in names} for tree in trees]
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"search.seed": 0, ...}`."""
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        inner = isinstance(value, Mapping)
-        leaves |= flat(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
-    return leaves
 
 
 def typed(value: Any) -> str:

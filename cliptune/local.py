@@ -115,7 +115,7 @@ class LocalScorer(UnitScorer):
         return REWARDS[self.config.search.loss](scores, labels, self.config.search.margin)
 
     def _prompted(self, latents: Latents) -> Tensor:
-        """Prompts `(candidates, length, width)`, made once for units of the same candidates."""
+        """Prompts as `SoftPrompt` makes them, once for units of the same candidates."""
         of = latents.tobytes()
         if of != self._prompts[0]:
             self._prompts = (of, self._soft_prompt(latents))

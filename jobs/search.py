@@ -4,7 +4,6 @@ import time
 
 from cliptune.errors import HeldError
 from cliptune.lease import LEASE_SECONDS
-from cliptune.record import Result
 from cluster.config import ClusterSearch
 from cluster.session import is_starting, search
 from jobs.display import Display
@@ -23,18 +22,18 @@ def main(
     try:
         with stopping(at_once=is_starting), display:
             patience = 1.25 * LEASE_SECONDS if patient else 0.0
-            result = _search(config, display, resume=resume, patience=patience)
-            display.result(result)
+            _search(config, display, resume=resume, patience=patience)
     except Stopped as stopped:
         display.stopped()
         leave(stopped.exit_code)
 
 
-def _search(config: ClusterSearch, display: Display, *, resume: bool, patience: float) -> Result:
+def _search(config: ClusterSearch, display: Display, *, resume: bool, patience: float) -> None:
     until, said = time.monotonic() + patience, False
     while True:
         try:
-            return search(config, display, resume=resume)
+            search(config, display, resume=resume)
+            return
         except HeldError:
             if time.monotonic() >= until:
                 raise

@@ -11,9 +11,8 @@ from cliptune.account import cost_line as cost_line
 from cliptune.account import measure_words as measure_words
 from cliptune.account import measures as measures
 from cliptune.account import resume_command as resume_command
-from cliptune.account import spread as spread
 from cliptune.journal import Generation, Validation
-from cliptune.loop import Progress
+from cliptune.observer import Progress
 
 
 def make_console() -> Console:
@@ -52,8 +51,9 @@ def counted(progress: Progress) -> str:
 def speed(progress: Progress) -> str:
     """Prompts a second and on how many actors, of the generation that was scored last."""
     telemetry = progress.telemetry
-    rate = len(progress.generation.fitness) / telemetry.seconds
-    return f"{rate:.1f} prompts/s on {telemetry.workers} actor{'s'[: telemetry.workers > 1]}"
+    return (
+        f"{progress.speed:.1f} prompts/s on {telemetry.workers} actor{'s'[: telemetry.workers > 1]}"
+    )
 
 
 def generation_values(generation: Generation) -> dict[str, float]:
@@ -62,7 +62,7 @@ def generation_values(generation: Generation) -> dict[str, float]:
         "generation": generation.number,
         "fitness_best": float(generation.fitness.max()),
         "fitness_mean": float(generation.fitness.mean()),
-        "spread": spread(generation),
+        "spread": generation.spread,
         "step_size": generation.step_size,
         **validation_values("validation", generation.validation),
     }

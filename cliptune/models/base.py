@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cliptune.errors import ConfigError
 from cliptune.models import attention, fast
+from cliptune.models.deep import DeepPrompts
 from cliptune.models.tokenize import Encoded, encode
 from cliptune.prompt import SoftPrompt, build_prompt
 from cliptune.task import Split, Task
@@ -59,6 +60,7 @@ class FrozenModel(ABC):
         self._embed = module.get_input_embeddings()
         self._offset = 0 if position == "front" else _leading_special_tokens(tokenizer)
         self.parameters = sum(parameter.numel() for parameter in module.parameters())
+        self._deep = DeepPrompts(module, self._offset)
         self.as_it_was: dict[str, str] = {}  # what could not be made faster, and why
 
     @property
@@ -84,16 +86,18 @@ class FrozenModel(ABC):
             self._embed.weight.detach(),
             set(self.tokenizer.all_special_ids),
             lambda text: list(self.tokenizer(text, add_special_tokens=False)["input_ids"]),
+            lambda initial: self._deep.prepare(initial, config.layers),
         )
 
     @torch.inference_mode()
     def nearest(self, prompt: Tensor) -> Neighbours:
         """The tokens whose word embeddings have the largest cosine with each prompt vector.
 
-        `prompt` is `(length, width)`. Cosines are rounded, as their last digits are the machine's.
+        `prompt` is `(length, width)`; of `(layers, length, width)` only the first layer's lie among
+        word embeddings. Cosines are rounded, as their last digits are the machine's.
         """
         words = self._embed.weight[: len(self.tokenizer)]  # some models have rows to spare
-        vectors = F.normalize(prompt.float(), dim=-1)
+        vectors = F.normalize(prompt.view(-1, *prompt.shape[-2:])[0].float(), dim=-1)
         parts = words.split(WORDS_AT_ONCE)
         cosines = torch.cat([F.normalize(part.float(), dim=-1) @ vectors.T for part in parts])
         values, ids = cosines.topk(min(NEIGHBOURS, len(cosines)), dim=0)
@@ -167,11 +171,19 @@ class FrozenModel(ABC):
 
     @torch.inference_mode()
     def class_scores(self, prompts: Tensor | None, batch: Batch) -> Tensor:
-        """`(candidates, examples, classes)` float32 scores: logits up to a constant a row."""
+        """`(candidates, examples, classes)` float32 scores: logits up to a constant a row.
+
+        Prompts are `(candidates, length, width)`, or None for none; `(candidates, layers, length,
+        width)` where several layers have one.
+        """
+        deeper = None
+        if prompts is not None and prompts.dim() == 4:
+            prompts, deeper = prompts[:, 0], prompts[:, 1:]
         embedded, mask = self.prompted(prompts, batch)
         candidates = 1 if prompts is None else len(prompts)
         length = 0 if prompts is None else prompts.shape[1]
-        scores = self.read_out(embedded, mask, batch, candidates, length)
+        with self._deep.added(deeper):
+            scores = self.read_out(embedded, mask, batch, candidates, length)
         return scores.float().view(candidates, len(batch.ids), self.task.classes)
 
     def changes(self) -> dict[str, fast.Change]:

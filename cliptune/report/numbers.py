@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cliptune.account import Outcome, Record, spread
+from cliptune.account import Outcome, Record
 from cliptune.errors import RunError
 from cliptune.journal import Generation, best_of
 from cliptune.record import CARD, CONFUSION, NEAREST, Telemetry, read_json
@@ -79,7 +79,7 @@ def course(generations: Sequence[Generation], population: int) -> Course:
         accuracy=_means(columns[2], spans),
         chosen=np.asarray(columns[3], dtype=np.float64)[_lasts(spans)],
         step_size=np.asarray(columns[4], dtype=np.float64)[_lasts(spans)],
-        spread=_means([spread(one) for one in generations], spans),
+        spread=_means([one.spread for one in generations], spans),
         rewards=np.array([rewards[span].mean(axis=0) for span in spans]),
     )
 
