@@ -40,6 +40,7 @@ STYLE = {
     "axes.axisbelow": True,
     "grid.linewidth": 0.6,
     "lines.linewidth": 1.6,
+    "figure.constrained_layout.w_pad": 0.08,  # inches: a browser's lines are higher
     "text.parse_math": False,  # a name may hold dollar signs
     "svg.fonttype": "none",
     "axes.formatter.useoffset": False,

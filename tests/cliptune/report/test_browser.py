@@ -69,7 +69,8 @@ pytestmark = [
 def html(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A run, two compared, and a sweep."""
     folder = tmp_path_factory.mktemp("pages")
-    run = records.searched(folder / "run")
+    words = ["a word that is longer than its axis has room for", "great"]
+    run = records.searched(folder / "run", task={"label_words": words})
     rows = [trial({"a.b": x}, s, 0.5 + s / 9, x) for x in (0.1, 0.2) for s in (0, 1)]
     sweep = read_sweep(write(folder / "sweep", rows, ["a.b"]))
     return page(
