@@ -1,11 +1,12 @@
 """How good is a prompt: on the validation set while searching, and in the table at the end."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
 
 from cliptune.journal import Validation
-from cliptune.metrics import accuracy, find_metric, macro_f1, negative_loss
+from cliptune.metrics import accuracy, confusion, find_metric, macro_f1, negative_loss
 from cliptune.rewards import log_probabilities
 from cliptune.scorer import Scorer
 from cliptune.subnetwork import FULL_NETWORK, ensemble
@@ -23,6 +24,7 @@ class Row:
 
     name: str
     accuracy: dict[str, float]
+    confusion: list[list[int]] | None = None  # test examples by right class and predicted class
 
 
 def validate(scorer: Scorer, latent: Latent | None) -> Validation:
@@ -47,14 +49,18 @@ def evaluate(scorer: Scorer, latent: Latent, generation: int) -> list[Row]:
     """
     config = scorer.config.ensemble
     critics = () if config.mode == "none" else ensemble(config, generation)
-    rows = {name: Row(name, {}) for name in (MANUAL, TUNED, ENSEMBLE)[: 3 if critics else 2]}
+    accuracies: dict[str, dict[str, float]] = defaultdict(dict)
+    confusions: dict[str, list[list[int]]] = {}
     for split in SPLITS:
         labels = scorer.task[split].labels
         manual = scorer.class_scores(None, split, [FULL_NETWORK])[0, 0]
         tuned = scorer.class_scores(latent[None], split, [FULL_NETWORK, *critics])[0]
-        rows[MANUAL].accuracy[split] = accuracy(manual, labels)
-        rows[TUNED].accuracy[split] = accuracy(tuned[0], labels)
+        found = {MANUAL: manual, TUNED: tuned[0]}
         if critics:
-            probabilities = np.exp(log_probabilities(tuned[1:])).mean(axis=0)
-            rows[ENSEMBLE].accuracy[split] = accuracy(probabilities, labels)
-    return list(rows.values())
+            found[ENSEMBLE] = np.exp(log_probabilities(tuned[1:])).mean(axis=0)
+        for name, scores in found.items():
+            accuracies[name][split] = accuracy(scores, labels)
+            if split == "test":
+                table = confusion(scores.argmax(axis=-1), labels, scores.shape[-1])
+                confusions[name] = table.tolist()
+    return [Row(name, values, confusions[name]) for name, values in accuracies.items()]

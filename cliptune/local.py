@@ -20,7 +20,7 @@ from cliptune.rewards import REWARDS
 from cliptune.scorer import ModelFacts, Unit, UnitScorer
 from cliptune.task import Task
 from cliptune.thinning import Thinner
-from cliptune.types import Latent, Latents, PromptArray
+from cliptune.types import Latent, Latents, Neighbours, PromptArray
 
 if TYPE_CHECKING:
     from cliptune.config import Config
@@ -79,9 +79,11 @@ class LocalScorer(UnitScorer):
         )
 
     def prompt(self, latent: Latent) -> PromptArray:
-        layers = self._soft_prompt(latent[None])[0]
-        prompt = layers[0] if len(layers) == 1 else layers
+        prompt = self._soft_prompt(latent[None])[0]
         return np.asarray(prompt.cpu().numpy(), dtype=np.float32)
+
+    def nearest(self, latent: Latent) -> Neighbours:
+        return self.model.nearest(self._soft_prompt(latent[None])[0])
 
     def facts(self) -> ModelFacts:
         return ModelFacts(

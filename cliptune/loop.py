@@ -181,7 +181,7 @@ def _finish(
         ),
         stopped=reason,
     )
-    run.finish(result, scorer.prompt(latent))
+    run.finish(result, scorer.prompt(latent), scorer.nearest(latent))
     return result
 
 

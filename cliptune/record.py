@@ -23,6 +23,10 @@ CONFIG = "config.yaml"
 ORIGIN = "origin.json"
 RESULT = "result.json"
 TELEMETRY = "telemetry"
+CARD = "prompt.json"
+
+CONFUSION = "test_confusion"  # of result.json: counts by row of its table
+NEAREST = "nearest"  # of prompt.json: tokens by prompt vector
 
 
 @dataclass(frozen=True)

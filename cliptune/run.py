@@ -30,7 +30,10 @@ from cliptune.identity import fingerprint, identity, known_early, refuse_another
 from cliptune.journal import Generation, Journal, sealed
 from cliptune.lease import LEASE
 from cliptune.record import (
+    CARD,
     CONFIG,
+    CONFUSION,
+    NEAREST,
     ORIGIN,
     RESULT,
     TELEMETRY,
@@ -43,7 +46,7 @@ from cliptune.record import (
 from cliptune.scorer import ModelFacts
 from cliptune.storage import Folder, open_folder
 from cliptune.task import Task
-from cliptune.types import PromptArray
+from cliptune.types import Neighbours, PromptArray
 
 T = TypeVar("T")
 
@@ -123,8 +126,8 @@ class RunDirectory:
         table = pa.Table.from_pylist([asdict(telemetry)])
         self._folder.write(f"{TELEMETRY}/{telemetry.generation:06d}.arrow", sealed(table, {}))
 
-    def finish(self, result: Result, prompt: PromptArray) -> None:
-        """Write the prompt, what it belongs to, and the result; the result comes last."""
+    def finish(self, result: Result, prompt: PromptArray, nearest: Neighbours) -> None:
+        """Write the prompt, what it belongs to and is near to, and the result, which comes last."""
         self._folder.write("prompt.safetensors", save({"prompt": prompt}))
         config = self._config
         card = {
@@ -142,8 +145,11 @@ class RunDirectory:
                 "task": config.task.seed,
             },
             "scores": {"validation": asdict(result.validation), "accuracy": _table(result)},
+            NEAREST: [
+                [{"token": token, "cosine": cosine} for token, cosine in row] for row in nearest
+            ],
         }
-        self._folder.write("prompt.json", _json(card))
+        self._folder.write(CARD, _json(card))
         self._folder.write(RESULT, _json(result_json(result)))
 
 
@@ -194,6 +200,7 @@ def result_json(result: Result) -> dict[str, Any]:
             "latent": result.latent.tolist(),
         },
         "accuracy": _table(result),
+        CONFUSION: {row.name: row.confusion for row in result.table if row.confusion},
         "cost": asdict(result.cost),
     }
 

@@ -21,7 +21,7 @@ from cliptune.hashing import digest
 from cliptune.randomness import generator
 from cliptune.subnetwork import SubnetworkSpec, ensemble
 from cliptune.task import Task
-from cliptune.types import ClassScores, Latent, Latents, PromptArray, Rewards
+from cliptune.types import ClassScores, Latent, Latents, Neighbours, PromptArray, Rewards
 
 if TYPE_CHECKING:
     from cliptune.config import Config
@@ -119,6 +119,9 @@ class Scorer(Protocol):
     def prompt(self, latent: Latent) -> PromptArray:
         """The soft prompt of a latent, `(length, width)`; of several layers, `(layers, length,
         width)`."""
+
+    def nearest(self, latent: Latent) -> Neighbours:
+        """The vocabulary tokens that the vectors of its prompt are nearest to."""
 
     def facts(self) -> ModelFacts:
         """Identity and size of the model."""

@@ -15,7 +15,7 @@ from cliptune.config import Config
 from cliptune.hashing import digest
 from cliptune.scorer import ModelFacts, Unit, UnitScorer
 from cliptune.task import Task
-from cliptune.types import Latent, Latents, PromptArray
+from cliptune.types import Latent, Latents, Neighbours, PromptArray
 
 NAME = "synthetic"
 WIDTH = 8  # of a prompt vector
@@ -60,6 +60,9 @@ class SyntheticScorer(UnitScorer):
     def prompt(self, latent: Latent) -> PromptArray:
         shape = self.config.prompt.length, WIDTH
         return np.resize(latent, shape).astype(np.float32)
+
+    def nearest(self, latent: Latent) -> Neighbours:
+        return []  # there is no vocabulary
 
     def facts(self) -> ModelFacts:
         nothing = dict.fromkeys(self.task.splits, 0)

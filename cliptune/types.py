@@ -13,3 +13,4 @@ ClassScores = NDArray[np.float32]  # (..., examples, classes), logits up to a co
 Labels = NDArray[np.int64]  # (examples,), the index of the right class
 PromptArray = NDArray[np.float32]  # (length, width)
 Weights = Sequence[float]  # (subnetworks,)
+Neighbours = list[list[tuple[str, float]]]  # by prompt vector: tokens, cosines; nearest first

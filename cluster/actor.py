@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cliptune.config import Config
 from cliptune.scorer import ModelFacts, Unit
 from cliptune.task import Task
-from cliptune.types import Latent, Latents, PromptArray
+from cliptune.types import Latent, Latents, Neighbours, PromptArray
 from cluster.wire import Results
 
 if TYPE_CHECKING:
@@ -87,6 +87,9 @@ class ScoringActor:
 
     def prompt(self, latent: Latent) -> PromptArray:
         return self._scorer.prompt(latent)
+
+    def nearest(self, latent: Latent) -> Neighbours:
+        return self._scorer.nearest(latent)
 
     def facts(self) -> ModelFacts:
         return self._scorer.facts()

@@ -19,7 +19,7 @@ from cliptune.errors import CliptuneError, ScorerError
 from cliptune.observer import Observer
 from cliptune.scorer import ModelFacts, Unit, UnitScorer
 from cliptune.task import Task
-from cliptune.types import Latent, Latents, PromptArray
+from cliptune.types import Latent, Latents, Neighbours, PromptArray
 from cluster.actor import ScoringActor, rows_of, span
 from cluster.config import ClusterSearch
 from cluster.dispatch import Dispatch
@@ -91,6 +91,10 @@ class ActorPool(UnitScorer):
     def prompt(self, latent: Latent) -> PromptArray:
         prompt: PromptArray = self._ask("prompt", latent)
         return prompt
+
+    def nearest(self, latent: Latent) -> Neighbours:
+        found: Neighbours = self._ask("nearest", latent)
+        return found
 
     def facts(self) -> ModelFacts:
         if self._facts is None:

@@ -362,6 +362,29 @@ def show(
 
 
 @app.command()
+def report(
+    places: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN|SWEEP...", help="Directories that searches or sweeps have written."
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="The page; replaced where it is there.")
+    ] = Path("report.html"),
+    pictures: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write every picture there as well."),
+    ] = None,
+    format: Annotated[str, typer.Option(help="Of these pictures: png or svg.")] = "png",
+) -> None:
+    """Make one HTML page of a run, of several beside each other, or of a sweep."""
+    from jobs.report import main
+
+    main(places, out=out, pictures=pictures, kind=format)
+
+
+@app.command()
 def evaluate(
     run: Annotated[str, typer.Argument(metavar="RUN", help="The directory of a run.")],
     words: Annotated[

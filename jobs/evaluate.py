@@ -11,6 +11,7 @@ from rich.table import Table
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
+from cliptune.account import outcome
 from cliptune.assessment import Assessment, Measures, assess
 from cliptune.errors import ConfigError, ModelError, RunError, TaskError
 from cliptune.evaluation import TUNED
@@ -27,7 +28,6 @@ from cluster.session import anchored, is_starting, scoring
 from jobs.config import read
 from jobs.confusion import confusion_view
 from jobs.display import Display
-from jobs.show import outcome
 from jobs.signals import Stopped, leave, stopping
 
 Record = RunRecord[ClusterSearch]

@@ -1,8 +1,8 @@
 """`cliptune show`: one run in full, or several side by side; from their directories alone."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -10,37 +10,15 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
-from cliptune.errors import RunError
+from cliptune.account import Outcome, clock, differences, facts, next_step, outcome, typed
 from cliptune.evaluation import ENSEMBLE, MANUAL, TUNED
 from cliptune.record import RunRecord, read_run
-from cliptune.strategy import STRATEGY_ENDED
-from cliptune.wording import flat
 from cluster.config import ClusterSearch
 from jobs.chart import plot
-from jobs.words import (
-    accuracy_table,
-    clock,
-    cost_line,
-    generation_values,
-    make_console,
-    measures,
-    resume_command,
-)
+from jobs.words import accuracy_table, generation_values, make_console
 
 Record = RunRecord[ClusterSearch]
 PLOT_LINES = 5
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How far a run came; a result is only there once a search has ended."""
-
-    finished: bool
-    stopped: str | None
-    prompts: int
-    seconds: float
-    accuracy: Mapping[str, Mapping[str, float]] | None  # by row and split
-    cost: Mapping[str, Any] | None
 
 
 def main(places: Sequence[str], *, as_json: bool) -> None:
@@ -56,27 +34,6 @@ def main(places: Sequence[str], *, as_json: bool) -> None:
         _print_next_step(console, records[0], outcomes[0])
     else:
         console.print(side_by_side(records, outcomes))
-
-
-def outcome(record: Record) -> Outcome:
-    """What result.json says, where it still holds: an extended run's is about its beginning."""
-    prompts = len(record.generations) * record.config.search.population
-    seconds = sum(one.seconds for one in record.telemetry)
-    if record.result is None:
-        return Outcome(False, None, prompts, seconds, None, None)
-    try:
-        cost, accuracy = record.result["cost"], record.result["accuracy"]
-        finished = cost["prompts_scored"] == prompts
-        cost_line(cost)
-        accuracy_table(accuracy)
-        stopped = str(record.result["stopped"])
-    except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
-        raise RunError(
-            f"{record.path}/result.json is not one of cliptune's: {type(error).__name__} {error}."
-        ) from None
-    if not finished:
-        return Outcome(False, None, prompts, seconds, accuracy, None)
-    return Outcome(True, stopped, prompts, cost["seconds"], accuracy, cost)
 
 
 def as_values(record: Record, found: Outcome) -> dict[str, Any]:
@@ -103,59 +60,10 @@ def in_full(record: Record, found: Outcome, width: int) -> RenderableType:
 
 
 def _facts(record: Record, found: Outcome) -> Table:
-    config, model = record.config, record.facts
-    task, prompt, search = config.task, config.prompt, config.search
-    seeds = {name: getattr(config, name).seed for name in ("search", "prompt", "ensemble", "task")}
-    layers = f" at each of {prompt.layers} layers" if prompt.layers > 1 else ""
-    rows = {
-        "run": record.path,
-        "state": _state(record, found),
-        "task": f"{task.name}: {len(task.label_words)} classes, {task.k} examples a class",
-        "model": f"{model.name}, {config.model.dtype} on {config.model.device}, "
-        f"{model.parameters:,} parameters, SHA-256 {model.sha256[:12]}",
-        "prompt": f"{prompt.length} vectors of {model.width}, searched in {prompt.dimension} "
-        f"dimensions{layers}; init {prompt.init}",
-        "networks": _networks(config),
-        "search": f"{search.method}, {search.population} prompts a generation, loss {search.loss}; "
-        f"chosen by {search.selection}",
-        "seeds": ", ".join(f"{name} {seed}" for name, seed in seeds.items()),
-    }
-    if (best := record.best) is not None:
-        rows["best"] = (
-            f"generation {best.number + 1}, candidate {best.best + 1}; on validation "
-            f"{measures(best.validation)}"
-        )
-    rows["cost"] = _cost(found)
     table = Table.grid(Column(style="bold"), Column(overflow="fold"), padding=(0, 2, 0, 0))
-    for name, text in rows.items():
+    for name, text in facts(record, found).items():
         table.add_row(name, Text(text))
     return table
-
-
-def _state(record: Record, found: Outcome) -> str:
-    generations = len(record.generations)
-    if found.finished:
-        return f"finished after {generations} generations: {found.stopped}"
-    budget = record.config.search.budget
-    of = "" if budget is None else f" of {budget:,}"
-    state = f"unfinished: {found.prompts:,}{of} prompts in {generations} generations"
-    return state if found.accuracy is None else f"{state}; the table is of an earlier end"
-
-
-def _networks(config: ClusterSearch) -> str:
-    ensemble = config.ensemble
-    if ensemble.mode == "none":
-        return "the full network alone"
-    return (
-        f"{ensemble.subnetworks} thinned ones, each without {100 * ensemble.clip_ratio:g}% of "
-        f"{', '.join(ensemble.sites)}; {ensemble.mode}, mixed by {ensemble.mixer}"
-    )
-
-
-def _cost(found: Outcome) -> str:
-    if found.cost is not None:
-        return cost_line(found.cost)
-    return f"{found.prompts:,} prompts scored in {clock(found.seconds)}"
 
 
 def _course(record: Record, width: int) -> list[RenderableType]:
@@ -194,16 +102,9 @@ def _score(selection: str, score: float) -> str:
 
 
 def _print_next_step(console: Console, record: Record, found: Outcome) -> None:
-    command, budget = resume_command(record.path), record.config.search.budget
+    words, command = next_step(record, found)
     console.print()
-    if not found.finished:
-        console.print(f"go on with it: {command}", soft_wrap=True)
-    elif (found.stopped or "").startswith(STRATEGY_ENDED):
-        console.print("more budget changes nothing; another search.seed, as a new run, may")
-    elif budget is None or found.prompts + record.config.search.population <= budget:
-        console.print(f"to extend it, raise the limit that it reached: {command}", soft_wrap=True)
-    else:
-        console.print(f"to extend it: {command} search.budget={2 * budget}", soft_wrap=True)
+    console.print(words if command is None else f"{words}: {command}", soft_wrap=True)
 
 
 def side_by_side(records: Sequence[Record], outcomes: Sequence[Outcome]) -> Table:
@@ -218,7 +119,7 @@ def side_by_side(records: Sequence[Record], outcomes: Sequence[Outcome]) -> Tabl
     for header in (selection, "manual", "tuned", "ensemble", "prompts", "time"):
         table.add_column(header, justify="right", no_wrap=True)
     for record, found, settings in zip(records, outcomes, differing, strict=True):
-        words = [f"{name}={_typed(value)}" for name, value in settings.items()]
+        words = [f"{name}={typed(value)}" for name, value in settings.items()]
         words += [] if found.finished else ["unfinished"]
         table.add_row(
             Text.assemble((record.path, "bold"), ("\n" * bool(words) + "  ".join(words), "dim")),
@@ -228,11 +129,6 @@ def side_by_side(records: Sequence[Record], outcomes: Sequence[Outcome]) -> Tabl
             clock(found.seconds),
         )
     return table
-
-
-def _typed(value: Any) -> str:
-    """A setting's value as a person types it."""
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _chosen(record: Record, selection: str) -> str:
@@ -247,16 +143,3 @@ def _chosen(record: Record, selection: str) -> str:
 def _test(found: Outcome, row: str) -> str:
     accuracy = (found.accuracy or {}).get(row)
     return "" if accuracy is None else f"{accuracy['test']:.1%}"
-
-
-def differences(configs: Sequence[ClusterSearch]) -> list[dict[str, Any]]:
-    """Of each config the settings in which they are not all equal, by their full names.
-
-    A seed that is search.seed's in all of them says nothing more.
-    """
-    trees = [flat(config.model_dump(mode="json", exclude={"run_dir"})) for config in configs]
-    names = [name for name in trees[0] if len({repr(tree.get(name)) for tree in trees}) > 1]
-    for seed in ("prompt.seed", "ensemble.seed"):
-        if seed in names and all(tree[seed] == tree["search.seed"] for tree in trees):
-            names.remove(seed)
-    return [{name: tree[name] for name in names} for tree in trees]

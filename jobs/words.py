@@ -1,13 +1,16 @@
 """Numbers in words, and the parts that several displays have in common."""
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from cliptune.account import clock as clock  # and these, for all displays
+from cliptune.account import cost_line as cost_line
+from cliptune.account import measure_words as measure_words
+from cliptune.account import measures as measures
+from cliptune.account import resume_command as resume_command
 from cliptune.journal import Generation, Validation
 from cliptune.observer import Progress
 
@@ -31,31 +34,12 @@ def accuracy_table(rows: Mapping[str, Mapping[str, float]]) -> Table:
     return table
 
 
-def cost_line(cost: Mapping[str, Any]) -> str:
-    """What a search took; `cost` as in result.json."""
-    return (
-        f"{cost['prompts_scored']:,} prompts scored in {clock(cost['seconds'])}; forward passes: "
-        f"{cost['search_passes']:,} search, {cost['validation_passes']:,} validation, "
-        f"{cost['evaluation_passes']:,} evaluation; {cost['device_seconds']:.0f} device seconds"
-    )
-
-
-def measures(validation: Validation) -> str:
-    """How good a prompt is on validation."""
-    return ", ".join(measure_words(validation))
-
-
 def resumption(generations: int, best: Generation) -> str:
     """Where a search goes on."""
     return (
         f"Resumed at generation {generations + 1}. Best on validation until here: "
         f"{measures(best.validation)} (generation {best.number + 1})"
     )
-
-
-def resume_command(run_dir: str) -> str:
-    """What to type to go on with a search."""
-    return f"cliptune search --resume {shlex.quote(run_dir)}"
 
 
 def counted(progress: Progress) -> str:
@@ -70,21 +54,6 @@ def speed(progress: Progress) -> str:
     return (
         f"{progress.speed:.1f} prompts/s on {telemetry.workers} actor{'s'[: telemetry.workers > 1]}"
     )
-
-
-def clock(seconds: float) -> str:
-    """`m:ss`, from an hour on `h:mm:ss`."""
-    minutes, second = divmod(int(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
-
-
-def measure_words(validation: Validation) -> tuple[str, str, str]:
-    """Three measures: macro-F1 makes way for the score of a metric of the user's own."""
-    accuracy, loss = f"accuracy {validation.accuracy:.1%}", f"loss {validation.loss:.3f}"
-    if validation.score in (validation.accuracy, validation.macro_f1, -validation.loss):
-        return accuracy, f"macro-F1 {validation.macro_f1:.1%}", loss
-    return accuracy, f"score {validation.score:.3f}", loss
 
 
 def generation_values(generation: Generation) -> dict[str, float]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -22,9 +23,13 @@ from cliptune.models.deep import DeepPrompts
 from cliptune.models.tokenize import Encoded, encode
 from cliptune.prompt import SoftPrompt, build_prompt
 from cliptune.task import Split, Task
+from cliptune.types import Neighbours
 
 if TYPE_CHECKING:
     from cliptune.config import ModelConfig, PromptConfig
+
+NEIGHBOURS = 3  # tokens named of each prompt vector
+WORDS_AT_ONCE = 4096  # embeddings compared with it, which need memory of their own
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,27 @@ class FrozenModel(ABC):
             lambda text: list(self.tokenizer(text, add_special_tokens=False)["input_ids"]),
             lambda initial: self._deep.prepare(initial, config.layers),
         )
+
+    @torch.inference_mode()
+    def nearest(self, prompt: Tensor) -> Neighbours:
+        """The tokens whose word embeddings have the largest cosine with each prompt vector.
+
+        `prompt` is `(length, width)`; of `(layers, length, width)` only the first layer's lie among
+        word embeddings. Cosines are rounded, as their last digits are the machine's.
+        """
+        words = self._embed.weight[: len(self.tokenizer)]  # some models have rows to spare
+        vectors = F.normalize(prompt.view(-1, *prompt.shape[-2:])[0].float(), dim=-1)
+        parts = words.split(WORDS_AT_ONCE)
+        cosines = torch.cat([F.normalize(part.float(), dim=-1) @ vectors.T for part in parts])
+        values, ids = cosines.topk(min(NEIGHBOURS, len(cosines)), dim=0)
+        return [
+            [(str(token), round(value, 4)) for token, value in zip(tokens, row, strict=True)]
+            for tokens, row in zip(
+                map(self.tokenizer.convert_ids_to_tokens, ids.T.tolist()),
+                values.T.tolist(),
+                strict=True,
+            )
+        ]
 
     def encode(self, split: Split, prompt_length: int) -> Encoded:
         """Tokenise a split, shortening texts so that each input fits with its prompt."""

@@ -101,6 +101,16 @@ def test_the_table_has_every_split_for_the_three_ways_to_classify() -> None:
     assert tuple(table[2].accuracy) == splits
 
 
+def test_the_table_says_what_was_taken_for_what_on_the_test_set() -> None:
+    """By right class and predicted class; counted in the passes that the accuracy takes anyway."""
+    scorer = Oracle()
+    table = evaluate(scorer, LATENT, 0)
+    assert table[0].confusion == [[2, 1], [1, 2]]
+    assert table[1].confusion == [[3, 0], [1, 2]]
+    assert table[2].confusion == [[3, 0], [0, 3]]
+    assert len(scorer.calls) == 2 * 3
+
+
 def test_the_ensemble_averages_probabilities_not_scores_nor_votes() -> None:
     # On example 1, scores of 9, -1, -1 vote against the label 1, two to one; the probabilities
     # 0.9999, 0.2689 and 0.2689 average to 0.51, for it.

@@ -148,3 +148,17 @@ def test_the_canary_is_not_counted(model_dir: Path, task_dir: Path) -> None:
     before = replace(scorer.usage)
     scorer.canary()
     assert scorer.usage == before
+
+
+def test_a_prompt_of_one_vector_has_both_axes(model_dir: Path, task_dir: Path) -> None:
+    scorer = local(tiny.config(model_dir, task_dir, prompt={"length": 1}))
+    assert scorer.prompt(latents()[0]).shape == (1, 32)
+    assert len(scorer.nearest(latents()[0])) == 1
+
+
+def test_of_a_deep_prompt_the_first_layer_has_nearest_tokens(
+    model_dir: Path, task_dir: Path
+) -> None:
+    scorer = local(tiny.config(model_dir, task_dir, prompt={"layers": 2}))
+    found = scorer.nearest(np.zeros(10))
+    assert [row[0][1] for row in found] == [1.0, 1.0, 1.0]

@@ -25,8 +25,12 @@ from cliptune.run import RunDirectory, opened
 
 LATENT = np.array([0.1, -1 / 3, 2e-17, 4.0, 5.0])
 PROMPT = np.arange(12, dtype=np.float32).reshape(3, 4) / 7
+NEAREST = [[("good", 0.75), ("##ing", 0.5)], [("film", 0.25)], []]
 VALIDATION = Validation(accuracy=0.75, loss=0.3, macro_f1=0.7, score=-0.3)
-TABLE = [Row("manual prompt", {"train": 0.5, "test": 0.4}), Row("tuned prompt", {"test": 0.9})]
+TABLE = [
+    Row("manual prompt", {"train": 0.5, "test": 0.4}),
+    Row("tuned prompt", {"test": 0.9}, [[3, 1], [0, 2]]),
+]
 COST = Cost(12, 216, 24, 90, 1.5, 2.5)
 STOPPED = "the budget of 12 prompts is spent"
 
@@ -52,7 +56,7 @@ def finished(run_dir: Path, **sections: Any) -> Path:
     with opened(config(run_dir, **sections)) as run:
         begin(run, config(run_dir, **sections))
         result = Result(str(run_dir), 2, 1, LATENT, VALIDATION, TABLE, COST, STOPPED)
-        run.finish(result, PROMPT)
+        run.finish(result, PROMPT, NEAREST)
     return run_dir
 
 
@@ -293,6 +297,11 @@ def test_the_card_says_what_the_prompt_belongs_to(tmp_path: Path) -> None:
             "validation": {"accuracy": 0.75, "loss": 0.3, "macro_f1": 0.7, "score": -0.3},
             "accuracy": {row.name: row.accuracy for row in TABLE},
         },
+        "nearest": [
+            [{"token": "good", "cosine": 0.75}, {"token": "##ing", "cosine": 0.5}],
+            [{"token": "film", "cosine": 0.25}],
+            [],
+        ],
     }
 
 
@@ -311,6 +320,7 @@ def test_the_result_holds_choice_table_and_cost(tmp_path: Path) -> None:
         "latent": LATENT.tolist(),  # to the bit
     }
     assert result["accuracy"] == {row.name: row.accuracy for row in TABLE}
+    assert result["test_confusion"] == {"tuned prompt": [[3, 1], [0, 2]]}
     assert Cost(**result["cost"]) == COST
 
 

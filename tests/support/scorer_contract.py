@@ -75,6 +75,17 @@ class ScorerContract(ABC):
         assert bare.shape == (1, 1, 6, 2)
         assert not np.allclose(bare, prompted, atol=1e-3)
 
+    def test_each_prompt_vector_has_its_nearest_tokens(self, scorer: Scorer) -> None:
+        """A latent of zeros is P0, whose vectors are word embeddings: each is nearest to itself."""
+        found = scorer.nearest(np.zeros(5))
+        assert len(found) == 3
+        for neighbours in found:
+            (token, cosine), *others = neighbours
+            assert token in tiny.WORDS
+            assert cosine == 1.0
+            assert all(value < 1.0 for _, value in others)
+        assert scorer.nearest(latents()[0]) != found
+
     def test_prompt_has_length_and_width(self, scorer: Scorer) -> None:
         prompt = scorer.prompt(latents()[0])
         assert prompt.shape == (3, scorer.facts().width)

@@ -24,6 +24,7 @@ from cliptune.scorer import ModelFacts, Usage
 from cliptune.specimen import whole_words
 from cliptune.subnetwork import SubnetworkSpec
 from cliptune.task import SPLITS, Split, Task, Template
+from cliptune.types import Neighbours
 
 WORDS = (
     "it was bad great good awful the a film story plot of and but not very fun dull sad joy love "
@@ -161,6 +162,11 @@ class PlainScorer:
 
     def prompt(self, latent: Any) -> Any:
         return np.outer(np.arange(1, 4), latent[:4]).astype(np.float32)
+
+    def nearest(self, latent: Any) -> Neighbours:
+        """A made-up vocabulary, with what could do harm on a page."""
+        tokens = ("Ġgood", "<script>alert(1)</script>", "▁$x$")
+        return [[(token, 0.75), ("##ing", 0.5)] for token in tokens]
 
     def facts(self) -> ModelFacts:
         none, some = dict.fromkeys(SPLITS, 0), dict.fromkeys(SPLITS, 9)
