@@ -60,11 +60,11 @@ def read(words: Sequence[str], resume: str | None = None) -> ClusterSearch:
         raise ConfigError(
             f"One CONFIG.yaml at most, then key=value words; found {' and '.join(files)}."
         )
-    tree: dict[str, Any] = {} if resume is None else _of_run(resume)
+    tree: dict[str, Any] = {} if resume is None else of_run(resume)
     tree = merge(tree, read_file(Path(files[0]))) if files else tree
     for word in words:
         if "=" in word:
-            tree = merge(tree, _parse(word))
+            tree = merge(tree, parse_word(word))
     if resume is not None:
         if (given := tree.get("run_dir")) is not None and _path(given) != _path(resume):
             raise ConfigError(
@@ -101,7 +101,7 @@ def _path(place: Any) -> Path:
     return Path(str(place)).expanduser()
 
 
-def _of_run(place: str) -> dict[str, Any]:
+def of_run(place: str) -> dict[str, Any]:
     from cliptune.record import read_config
 
     tree = {key: value for key, value in read_config(place).items() if key != "run_dir"}
@@ -139,7 +139,7 @@ def _safe_load(text: str) -> Any:
         loader.dispose()
 
 
-def _parse(word: str) -> dict[str, Any]:
+def parse_word(word: str) -> dict[str, Any]:
     key, _, text = word.partition("=")
     parts = key.split(".")
     if not all(parts):

@@ -1,16 +1,10 @@
 """`cliptune search`: a whole search, from Ray's start to the table."""
 
-import time
-
-from cliptune.errors import HeldError
 from cliptune.lease import LEASE_SECONDS
-from cliptune.record import Result
 from cluster.config import ClusterSearch
 from cluster.session import is_starting, search
 from jobs.display import Display
 from jobs.signals import Stopped, leave, stopping
-
-BETWEEN_TRIES = 5.0  # seconds
 
 
 def main(
@@ -23,22 +17,8 @@ def main(
     try:
         with stopping(at_once=is_starting), display:
             patience = 1.25 * LEASE_SECONDS if patient else 0.0
-            result = _search(config, display, resume=resume, patience=patience)
+            result = search(config, display, resume=resume, patience=patience)
             display.result(result)
     except Stopped as stopped:
         display.stopped()
         leave(stopped.exit_code)
-
-
-def _search(config: ClusterSearch, display: Display, *, resume: bool, patience: float) -> Result:
-    until, said = time.monotonic() + patience, False
-    while True:
-        try:
-            return search(config, display, resume=resume)
-        except HeldError:
-            if time.monotonic() >= until:
-                raise
-        if not said:
-            display.phase(f"Waiting for the search that holds {config.run_dir}")
-            said = True
-        time.sleep(BETWEEN_TRIES)
