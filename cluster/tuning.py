@@ -23,17 +23,19 @@ from ray.tune.stopper import Stopper
 
 from cliptune.loop import Observer
 from cluster import nodes
-from cluster.trial import FINISHED, SearchTrial, bundles
-from cluster.trials import Asha, Plan, Report, Trial
+from cluster.trial import FINISHED, REFUSED, SearchTrial, bundles
+from cluster.trials import Asha, Plan, Report, State, Trial
 
 LOOK = 0.5  # seconds between two looks at whether to go on
 SILENT = 30.0  # without a sign of any trial, until it is said what is waited for
 GRACE = 30.0  # for all trials to end when the sweep is stopped
 DIED = "its driver's process died as often as it was started; often memory ran out, see Ray's logs"
+ENDS: dict[Any, State] = {FINISHED: "done", REFUSED: "failed"}  # others were stopped
 ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",  # Ray Tune's older display is silent when it is told to be
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a step without a generation has no score
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
 }
 
@@ -45,8 +47,8 @@ def run(
 
     What `observer.waiting` raises stops all trials and comes out here; they can be gone on with.
     """
-    searcher, stopper = _Suggestions(plan), _OnRequest()
     errors: list[BaseException] = []
+    searcher, stopper = _Suggestions(plan, errors), _OnRequest()
 
     def work() -> None:
         try:
@@ -144,9 +146,10 @@ class _OnRequest(Stopper):
 class _Suggestions(Searcher):
     """The plan as Ray Tune asks for trials and tells of them."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, errors: list[BaseException]) -> None:
         super().__init__()
         self._plan = plan
+        self._failed = errors  # what the plan raises; Ray Tune would hide it in an error of its own
         self._here = nodes.here()
         self._names: dict[str, str] = {}
         self._errors: dict[str, str] = {}
@@ -154,7 +157,8 @@ class _Suggestions(Searcher):
         self.sign = time.monotonic()  # when any trial was last heard of
 
     def suggest(self, trial_id: str) -> Any:
-        trial = self._plan.next()
+        with self._kept():
+            trial = self._plan.next()
         if trial is None:
             return Searcher.FINISHED
         self.asked_for = trial
@@ -169,20 +173,30 @@ class _Suggestions(Searcher):
         if error := result.get("error"):
             self._errors[trial_id] = error
         if "generation" in result or error:
-            self._plan.reported(self._names[trial_id], result)
+            with self._kept():
+                self._plan.reported(self._names[trial_id], result)
 
     def on_trial_complete(
         self, trial_id: str, result: Report | None = None, error: bool = False
     ) -> None:
         self.sign = time.monotonic()
-        name, end = self._names[trial_id], (result or {}).get("end")
+        last = result or {}
         if error:
-            self._plan.ended(name, "failed", self._errors.get(trial_id, DIED))
-        elif end is None:
-            self._plan.ended(name, "stopped", None)
+            state: State = "failed"
+            said: str | None = self._errors.get(trial_id, DIED)
         else:
-            said = (result or {}).get("error")
-            self._plan.ended(name, "done" if end == FINISHED else "failed", said)
+            state = ENDS.get(last.get("end"), "stopped")
+            said = last.get("error")
+        with self._kept():
+            self._plan.ended(self._names[trial_id], state, said)
+
+    @contextlib.contextmanager
+    def _kept(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._failed.append(error)
+            raise
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
         """Nothing: the sweep has records of its own."""

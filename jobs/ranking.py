@@ -147,15 +147,17 @@ def rank(groups: Iterable[Sequence[Entry]], rows: Mapping[str, Row]) -> list[Ran
 
 def ranking_table(ranks: Sequence[Rank], selection: str) -> Table:
     """The ranking for a terminal."""
-    table = Table(title="ranked by validation", title_justify="left", title_style="bold")
+    measure = "score" if ":" in selection else selection
+    title = f"ranked by validation {measure}"
+    table = Table(title=title, title_justify="left", title_style="bold")
     names = list(dict.fromkeys(name for one in ranks for name in one.settings))
     table.add_column("", justify="right")
     for name in names:
         table.add_column(name.rpartition(".")[2], overflow="fold")
     table.add_column("seeds", justify="right")
-    scored = "" if selection == "accuracy" else f"validation {_measure(selection)}"
-    for title in filter(None, (scored, "validation accuracy", "test accuracy")):
-        table.add_column(title, justify="right")
+    scored = "" if selection == "accuracy" else measure
+    for heading in filter(None, (scored, "validation", "test")):
+        table.add_column(heading, justify="right", no_wrap=True)
     for place, one in enumerate(ranks, start=1):
         sign = -1 if selection == "loss" else 1
         score = [_spread(sign * one.score[0], one.score[1])] if scored else []
@@ -164,10 +166,6 @@ def ranking_table(ranks: Sequence[Rank], selection: str) -> Table:
         test = "" if one.test is None else _percent(*one.test)
         table.add_row(str(place), *settings, seeds, *score, _percent(*one.validation), test)
     return table
-
-
-def _measure(selection: str) -> str:
-    return "score" if ":" in selection else selection
 
 
 def _mean(values: Sequence[float]) -> tuple[float, float | None]:
@@ -183,4 +181,4 @@ def _spread(mean: float, deviation: float | None) -> str:
 
 def _percent(mean: float, deviation: float | None) -> str:
     text = f"{100 * mean:.1f}"
-    return f"{text}%" if deviation is None else f"{text} ± {100 * deviation:.1f}%"
+    return f"{text}%" if deviation is None else f"{text}% ± {100 * deviation:.1f}"

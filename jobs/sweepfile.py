@@ -215,7 +215,9 @@ def brief(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, list | tuple):
         return "+".join(map(brief, value))
-    return {None: "null", True: "true", False: "false"}.get(value, str(value))
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def flattened(tree: Any, prefix: str = "") -> Settings:
