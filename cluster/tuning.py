@@ -34,6 +34,8 @@ ENDS: dict[Any, State] = {FINISHED: "done", REFUSED: "failed"}  # others were st
 ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",  # Ray Tune's older display is silent when it is told to be
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # should it outlive the connection, it starts no Ray of its own
+    "TUNE_DISABLE_AUTO_INIT": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a step without a generation has no score
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
@@ -48,6 +50,7 @@ def run(
     What `observer.waiting` raises stops all trials and comes out here; they can be gone on with.
     """
     errors: list[BaseException] = []
+    over = threading.Event()
     searcher, stopper = _Suggestions(plan, errors), _OnRequest()
 
     def work() -> None:
@@ -69,25 +72,25 @@ def run(
                 )
         except BaseException as error:
             errors.append(error)
+        finally:
+            over.set()
 
     # In a thread of its own, so that a signal meets our code and never Ray Tune's.
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
+    threading.Thread(target=work, daemon=True).start()
     try:
-        _watch(thread, searcher, observer)
+        _watch(over, searcher, observer)
     except BaseException:
         stopper.asked = True
-        thread.join(GRACE)
+        over.wait(GRACE)  # a thread's join, once interrupted, takes the thread for dead
         raise
     if errors:
         raise errors[0]
 
 
-def _watch(thread: threading.Thread, searcher: "_Suggestions", observer: Observer) -> None:
+def _watch(over: threading.Event, searcher: "_Suggestions", observer: Observer) -> None:
     """Wait for the end, and say so where no trial finds a place."""
     said = False
-    while thread.is_alive():
-        thread.join(LOOK)
+    while not over.wait(LOOK):
         observer.waiting()
         silent = time.monotonic() - searcher.sign > SILENT
         if silent and not said and searcher.asked_for:
