@@ -23,7 +23,7 @@ from cluster.config import ClusterSearch
 from cluster.session import fit, search
 from cluster.trials import Asha, Report, Trial
 
-pytestmark = pytest.mark.timeout(280, method="thread")
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(280, method="thread")]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -118,14 +118,12 @@ def test_two_trials_share_a_gpu_and_are_the_searches_that_they_would_be_alone(
     assert capfd.readouterr() == ("", "")  # Ray Tune has said nothing
 
 
-@pytest.mark.slow
 def test_a_trial_of_two_actors_fits_two_cpus(trials: Trials) -> None:
     made = trials.make("two", cluster={"actors": 2, "gpus_per_actor": 0})
     assert run(made).ends == {"two": ("done", None)}
     assert trials.journal("two") == trials.calm(made)
 
 
-@pytest.mark.slow
 def test_a_trial_whose_driver_is_killed_goes_on_from_its_journal(trials: Trials) -> None:
     killed: list[int] = []
 
@@ -143,7 +141,6 @@ def test_a_trial_whose_driver_is_killed_goes_on_from_its_journal(trials: Trials)
     assert trials.journal("killed") == trials.calm(made)
 
 
-@pytest.mark.slow
 def test_one_that_keeps_dying_is_given_up_and_others_go_on(trials: Trials) -> None:
     def kill(name: str, report: Report) -> None:
         if name == "doomed":
@@ -157,7 +154,6 @@ def test_one_that_keeps_dying_is_given_up_and_others_go_on(trials: Trials) -> No
     assert "process died" in error
 
 
-@pytest.mark.slow
 def test_bad_input_is_not_tried_again(trials: Trials) -> None:
     plan = run(trials.make("bad", task={"template": "{text} ."}), failures=3)
     state, error = plan.ends["bad"]
@@ -167,7 +163,6 @@ def test_bad_input_is_not_tried_again(trials: Trials) -> None:
     assert plan.reports["bad"] == []
 
 
-@pytest.mark.slow
 def test_asha_stops_what_falls_behind_and_leaves_a_whole_run(trials: Trials) -> None:
     made = trials.make("behind", search={"budget": 400})
     ahead = [{"prompts_scored": 8, "score": 1e3}]
@@ -182,7 +177,6 @@ def test_asha_stops_what_falls_behind_and_leaves_a_whole_run(trials: Trials) -> 
         pass  # nobody holds it
 
 
-@pytest.mark.slow
 def test_a_stopped_sweep_lets_go_of_all_and_its_trials_can_be_gone_on_with(
     trials: Trials,
 ) -> None:
@@ -202,7 +196,6 @@ def test_a_stopped_sweep_lets_go_of_all_and_its_trials_can_be_gone_on_with(
     assert trials.journal("stopped") == trials.calm(made)
 
 
-@pytest.mark.slow
 def test_where_no_trial_has_a_place_it_is_said(
     trials: Trials, monkeypatch: pytest.MonkeyPatch
 ) -> None:

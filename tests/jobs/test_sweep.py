@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import tiny
 import yaml
+from clusters import one_machine
 from command import SCRIPT, cliptune_here, environment
 from no_ray import without_ray
 from processes import eventually
@@ -63,13 +65,19 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[Here]:
 
 
 @pytest.fixture
+def two_at_once(home: Path) -> Iterator[None]:
+    with one_machine(cpus=2, num_gpus=1):
+        yield
+
+
+@pytest.fixture
 def file(model_dir: Path, task_dir: Path, tmp_path: Path) -> Path:
     return write(tmp_path, model_dir, task_dir)
 
 
 def write(folder: Path, model_dir: Path, task_dir: Path, **more: Any) -> Path:
     base = {key: v for key, v in tiny.tree(model_dir, task_dir).items() if key != "run_dir"}
-    sweep = {"base": merge(base, more.pop("base", {})), "space": RATIOS, "seeds": 2, **more}
+    sweep = {"base": merge(base, more.pop("base", {})), "space": RATIOS, **more}
     path = folder / "ratios.yaml"
     path.write_text(yaml.safe_dump(sweep, sort_keys=False))
     return path
@@ -97,7 +105,7 @@ def test_a_sweep_on_ray_tune_from_its_file_to_the_ranking(file: Path, one_ray: N
     file.write_text(file.read_text().replace("seeds: 2", "seeds: 1"))
     done = go(file)
     assert done.returncode == 0, done.stderr
-    assert "trial 1 of 2 done: clip_ratio=0.1 seed=0  validation " in done.stdout
+    assert re.search(r"trial 2 of 2 done: clip_ratio=0.[13] seed=0  validation ", done.stdout)
     assert "ranked by validation loss" in done.stdout
     assert [trial["state"] for trial in trials(file)] == ["done", "done"]
     table = pq.read_table(file.parent / "out/table.parquet").to_pydict()
@@ -111,9 +119,9 @@ def test_a_sweep_on_ray_tune_from_its_file_to_the_ranking(file: Path, one_ray: N
 def test_the_trials_are_listed_and_not_run(file: Path, here: Here) -> None:
     done = go(file, "--list")
     assert done.stdout.splitlines() == [
-        "ensemble.clip_ratio=0.1  seeds 0, 1  12 prompts",
-        "ensemble.clip_ratio=0.3  seeds 0, 1  12 prompts",
-        "4 trials",
+        "ensemble.clip_ratio=0.1  seeds 0  12 prompts",
+        "ensemble.clip_ratio=0.3  seeds 0  12 prompts",
+        "2 trials",
     ]
     assert not (file.parent / "out").exists()
 
@@ -125,7 +133,7 @@ def test_an_interrupted_sweep_goes_on_where_it_ended(
         raise SystemExit(code)
 
     monkeypatch.setattr("jobs.sweep.leave", leave)
-    here.stop_after = 2
+    here.stop_after = 1
     stopped = go(file)
     assert stopped.returncode == 130
     assert "The same command goes on with it" in stopped.stderr
@@ -145,25 +153,25 @@ def test_a_half_run_trial_goes_on_from_its_journal(file: Path, here: Here) -> No
     (run / "result.json").unlink()
     (run / "journal/000002.arrow").unlink()
     assert go(file).returncode == 0
-    assert here.ran[4:] == [run.name]
+    assert here.ran[2:] == [run.name]
     assert journal_bytes(run) == whole
 
 
 def test_a_failed_trial_does_not_end_the_sweep_and_is_tried_by_the_next(
     file: Path, here: Here
 ) -> None:
-    here.failing = ["001-clip_ratio-0.1-seed-1"]
+    here.failing = ["000-clip_ratio-0.1-seed-0"]
     done = go(file)
     assert done.returncode == 1
-    assert "1 of 4 trials failed" in done.stderr
+    assert "1 of 2 trials failed" in done.stderr
     assert "no actor lives long here." in done.stderr
     assert "ranked by validation" in done.stdout
     table = pq.read_table(file.parent / "out/table.parquet").to_pydict()
-    assert table["state"] == ["done", "failed", "done", "done"]
-    assert table["error"][1] == "no actor lives long here."
+    assert table["state"] == ["failed", "done"]
+    assert table["error"][0] == "no actor lives long here."
     here.failing = []
     assert go(file).returncode == 0
-    assert here.ran[4:] == ["001-clip_ratio-0.1-seed-1"]
+    assert here.ran[2:] == ["000-clip_ratio-0.1-seed-0"]
 
 
 def test_another_sweep_in_the_folder_is_refused(file: Path, here: Here) -> None:
@@ -195,17 +203,17 @@ def test_a_trial_that_the_cluster_never_holds_is_refused_with_the_figures(
 
 def test_the_ranking_as_json(file: Path, here: Here) -> None:
     value = json.loads(go(file, "--json").stdout)
-    assert value["trials"] == 4
+    assert value["trials"] == 2
     assert value["failed"] == {}
     scores = [one["score"][0] for one in value["ranking"]]
     assert scores == sorted(scores, reverse=True)
-    assert value["ranking"][0]["seeds"] == 2
+    assert value["ranking"][0]["seeds"] == 1
 
 
 def test_asha_knows_the_trials_of_earlier_sessions(
     model_dir: Path, task_dir: Path, tmp_path: Path, here: Here
 ) -> None:
-    file = write(tmp_path, model_dir, task_dir, asha={"grace": 4}, seeds=1)
+    file = write(tmp_path, model_dir, task_dir, asha={"grace": 4})
     here.failing = ["001-clip_ratio-0.3-seed-0"]
     go(file)
     go(file)
@@ -239,7 +247,7 @@ def optuna_file(model_dir: Path, task_dir: Path, tmp_path: Path) -> Path:
         "search.sigma": {"log-uniform": [0.1, 1.0]},
         "prompt": {"choice": [{"init": "zero"}, {"init": "text", "text": "good"}]},
     }
-    return write(tmp_path, model_dir, task_dir, space=space, searcher="optuna", samples=3)
+    return write(tmp_path, model_dir, task_dir, space=space, searcher="optuna", samples=2, seeds=2)
 
 
 def test_optuna_draws_settings_and_every_one_runs_with_every_seed(
@@ -247,8 +255,8 @@ def test_optuna_draws_settings_and_every_one_runs_with_every_seed(
 ) -> None:
     assert go(optuna_file).returncode == 0
     found = trials(optuna_file)
-    assert [trial["seed"] for trial in found] == [0, 1] * 3
-    assert len({trial["settings"]["search.sigma"] for trial in found}) == 3
+    assert [trial["seed"] for trial in found] == [0, 1] * 2
+    assert len({trial["settings"]["search.sigma"] for trial in found}) == 2
 
 
 def test_optuna_goes_on_with_what_it_was_told(
@@ -265,13 +273,13 @@ def test_optuna_goes_on_with_what_it_was_told(
     assert go(optuna_file).returncode == 0
     first, before = list(told), trials(optuna_file)
     manifest = json.loads((optuna_file.parent / "out/manifest.json").read_text())
-    manifest["trials"] = before[:4]
+    manifest["trials"] = before[:2]
     (optuna_file.parent / "out/manifest.json").write_text(json.dumps(manifest))
     told.clear()
     assert go(optuna_file).returncode == 0
-    assert told[:2] == first[:2]
-    assert len(trials(optuna_file)) == 6
-    assert trials(optuna_file)[:4] == before[:4]
+    assert told[0] == first[0]
+    assert len(trials(optuna_file)) == 4
+    assert trials(optuna_file)[:4] == before[:2]
 
 
 def test_what_is_not_installed_is_said(
@@ -289,6 +297,7 @@ def finished(folder: Path) -> list[str]:
 def test_control_c_ends_a_sweep_soon_and_the_same_command_finishes_it(
     file: Path, tmp_path: Path
 ) -> None:
+    file.write_text(file.read_text() + "seeds: 2\n")
     words = ["sweep", str(file), "--into", "out", "search.budget=80"]
     process = subprocess.Popen(
         [SCRIPT, *words], cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True
