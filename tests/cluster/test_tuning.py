@@ -108,12 +108,19 @@ def test_two_trials_share_a_gpu_and_are_the_searches_that_they_would_be_alone(
     trials: Trials, capfd: pytest.CaptureFixture[str]
 ) -> None:
     cluster = {"actors": 1, "gpus_per_actor": 0.5}
-    made = [trials.make(name, cluster=cluster, search={"budget": 40}) for name in ("a", "b")]
-    plan = run(*made)
-    assert plan.ends == {"a": ("done", None), "b": ("done", None)}
-    first_end = next(at for at, event in enumerate(plan.order) if event.endswith("ended"))
-    assert {"a", "b"} <= set(plan.order[:first_end])
-    assert trials.journal("a") == trials.journal("b") == trials.calm(made[0])
+    long = trials.make("long", cluster=cluster, search={"budget": 40_000})
+    short = trials.make("short", cluster=cluster)
+    plan = Recorder([long, short], lambda name, report: None)
+
+    class Impatient(Notes):
+        def waiting(self) -> None:
+            if plan.ends and plan.reports["long"]:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tuning.run(plan, Impatient(), concurrency=None, failures=0, asha=None)
+    assert plan.ends == {"short": ("done", None)}
+    assert trials.journal("short") == trials.calm(short)
     assert eventually(nothing_is_left)
     assert capfd.readouterr() == ("", "")  # Ray Tune has said nothing
 
