@@ -27,7 +27,7 @@ from cluster.trial import FINISHED, REFUSED, SearchTrial, bundles
 from cluster.trials import Asha, Plan, Report, State, Trial
 
 LOOK = 0.5  # seconds between two looks at whether to go on
-SILENT = 30.0  # without a sign of any trial, until it is said what is waited for
+SILENT = 60.0  # without a sign of any trial, until it is said what is waited for
 GRACE = 30.0  # for all trials to end when the sweep is stopped
 DIED = "its driver's process died as often as it was started; often memory ran out, see Ray's logs"
 ENDS: dict[Any, State] = {FINISHED: "done", REFUSED: "failed"}  # others were stopped
@@ -101,9 +101,10 @@ def _watch(over: threading.Event, searcher: "_Suggestions", observer: Observer) 
 def _shortage(trial: Trial) -> str:
     cluster, free = trial.config.cluster, _free()
     return (
-        f"No trial has a place on the cluster: the sweep waits. One takes {cluster.most} actors "
-        f"with {cluster.threads_per_actor} CPUs and {cluster.gpus_per_actor:g} GPUs each; free are "
-        f"{free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs."
+        f"No trial was heard of for {SILENT:.0f} seconds: the sweep waits for room on the cluster, "
+        f"or for processes to start. A trial takes {cluster.most} actors with "
+        f"{cluster.threads_per_actor} CPUs and {cluster.gpus_per_actor:g} GPUs each; free "
+        f"are {free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs."
     )
 
 

@@ -16,7 +16,9 @@ from jobs.manifest import Entry, Manifest
 from jobs.ranking import TABLE, Row, parquet, row_of, table_of
 from jobs.suggestions import Suggestions
 from jobs.sweepdisplay import SweepDisplay
-from jobs.sweepfile import config_of, tree_of
+from jobs.sweepfile import Settings, config_of, tree_of
+
+REPEATS = 20  # suggestions of what is known already, until Optuna is taken to have no others
 
 
 class SweepPlan:
@@ -92,12 +94,30 @@ class SweepPlan:
 
     def _next(self) -> Entry | None:
         more = len(self.manifest.entries) < self.total
-        if not self._waiting and self._suggestions and more:
+        if not self._waiting and more and (settings := self._suggested()) is not None:
             before = len(self.manifest.entries)
-            self.manifest.add(self._suggestions.ask())
+            self.manifest.add(settings)
             self.write()
             self._waiting = self.manifest.entries[before:]
         return self._waiting.pop(0) if self._waiting else None
+
+    def _suggested(self) -> Settings | None:
+        """Settings that are new; none where Optuna only repeats itself, its space being small."""
+        if self._suggestions is None:
+            return None
+        for _ in range(REPEATS):
+            settings = self._suggestions.ask()
+            known = [e for e in self.manifest.entries if e.settings == settings]
+            if not known:
+                return settings
+            self._suggestions.tell(settings, self._score(known))
+        return None
+
+    def _score(self, group: Sequence[Entry]) -> float | None:
+        """What settings came to: the mean over the seeds that came to anything."""
+        scores = [self.rows[e.name].get("validation.score") for e in group if e.state != "failed"]
+        known = [score for score in scores if score is not None]
+        return statistics.fmean(known) if known else None
 
     def _config(self, entry: Entry) -> ClusterSearch:
         """A trial's config, over that of its run where it has begun, with nothing left on auto."""
@@ -116,9 +136,7 @@ class SweepPlan:
         group = [e for e in self.manifest.entries if e.settings == entry.settings]
         if self._suggestions is None or any(e.state == "waiting" for e in group):
             return
-        scores = [self.rows[e.name].get("validation.score") for e in group if e.state != "failed"]
-        known = [score for score in scores if score is not None]
-        self._suggestions.tell(entry.settings, statistics.fmean(known) if known else None)
+        self._suggestions.tell(entry.settings, self._score(group))
 
 
 def asha_of(plan: SweepPlan, configs: Sequence[ClusterSearch]) -> Asha | None:

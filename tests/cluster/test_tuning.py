@@ -223,7 +223,7 @@ def test_where_no_trial_has_a_place_it_is_said(
             ray.kill(holder)
 
     assert run(trials.make("late"), observer=Freeing()).ends == {"late": ("done", None)}
-    assert notes.said("One takes 1 actors with 1 CPUs and 0 GPUs each; free are 0 CPUs")
+    assert notes.said("A trial takes 1 actors with 1 CPUs and 0 GPUs each; free are 0 CPUs")
 
 
 def test_what_the_plan_raises_comes_out_as_it_is(trials: Trials) -> None:

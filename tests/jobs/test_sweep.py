@@ -282,6 +282,17 @@ def test_optuna_goes_on_with_what_it_was_told(
     assert trials(optuna_file)[:2] == before[:2]
 
 
+def test_optuna_runs_nothing_twice(
+    model_dir: Path, task_dir: Path, tmp_path: Path, here: Here
+) -> None:
+    pytest.importorskip("optuna")
+    space = {"ensemble.mixer": {"choice": ["mean", "min"]}}
+    file = write(tmp_path, model_dir, task_dir, space=space, searcher="optuna", samples=5)
+    assert go(file).returncode == 0
+    mixers = [trial["settings"]["ensemble.mixer"] for trial in trials(file)]
+    assert sorted(mixers) == ["mean", "min"]
+
+
 def test_what_is_not_installed_is_said(
     optuna_file: Path, here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
