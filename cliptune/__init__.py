@@ -10,13 +10,14 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from cliptune.config import Config
-    from cliptune.loop import Observer, Progress, search
+    from cliptune.loop import search
+    from cliptune.observer import Observer, Progress
     from cliptune.record import Result
 
 _HOMES = {
     "Config": "config",
-    "Observer": "loop",
-    "Progress": "loop",
+    "Observer": "observer",
+    "Progress": "observer",
     "Result": "record",
     "search": "loop",
 }

@@ -124,7 +124,7 @@ def _measure(options: Options, folder: Path) -> Report:
     task = chosen_task(options)
     scorer = LocalScorer(settings(options, model), task)
     latents = generator("latents", options.seed).standard_normal(
-        (options.population, scorer.config.prompt.dimension)
+        (options.population, scorer.config.prompt.latent_size)
     )
     work = Work(scorer, latents, ensemble(scorer.config.ensemble, 0), options.clock)
     warm_up(scorer, FULL_NETWORK)  # what libraries take at their first use is not the scorer's

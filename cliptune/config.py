@@ -33,6 +33,8 @@ Site = Literal["embedding", "attention-output", "ffn-hidden", "ffn-output"]
 Mixer = Literal["mean", "weighted", "median", "min", "rank-mean"]
 Loss = Literal["cross-entropy", "hinge", "accuracy"]
 
+TrackerName = Literal["tensorboard", "mlflow", "wandb"]
+
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -151,7 +153,14 @@ class PromptConfig(Section):
     """The soft prompt and the space in which it is searched."""
 
     length: int = Field(50, ge=1, le=10_000, description="prompt vectors, L")
-    dimension: int = Field(500, ge=1, le=100_000, description="size of the latent, d")
+    dimension: int = Field(500, ge=1, le=100_000, description="size of a layer's latent, d")
+    layers: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="of the model that are given a prompt, from the first: 1 is its input alone; "
+        "more are searched in turn, layer by layer",
+    )
     position: Literal["after-first", "front"] = Field(
         "after-first", description="after the first special token, or before it"
     )
@@ -162,6 +171,11 @@ class PromptConfig(Section):
     file: File | None = Field(None, description="for init: file, a safetensors with `prompt`")
     scale: Positive = Field(1.0, description="alpha: spread of A z against the embeddings'")
     seed: Seed = Field(0, description="of P0's vocabulary draw and A; search.seed unless given")
+
+    @property
+    def latent_size(self) -> int:
+        """Numbers of a candidate: the latents of all layers, one after the other."""
+        return self.layers * self.dimension
 
     @model_validator(mode="after")
     def _init_has_its_source(self) -> Self:
@@ -257,6 +271,24 @@ class StrategyConfig(Section):
         return self
 
 
+class WatchConfig(Section):
+    """Who is told how the search goes; changes nothing of it."""
+
+    trackers: tuple[TrackerName, ...] = Field(
+        (),
+        description="tensorboard, mlflow, wandb: who gets a curve of each figure; where, say their "
+        "own environment variables",
+    )
+
+    @model_validator(mode="after")
+    def _trackers_differ(self) -> Self:
+        if len(set(self.trackers)) < len(self.trackers):
+            raise ValueError(
+                f"trackers must differ from each other; found {', '.join(self.trackers)}"
+            )
+        return self
+
+
 class Config(Section):
     """A whole search, but for the machines that run it."""
 
@@ -266,6 +298,7 @@ class Config(Section):
     prompt: PromptConfig = Field(default_factory=PromptConfig)
     ensemble: EnsembleConfig = Field(default_factory=EnsembleConfig)
     search: StrategyConfig = Field(default_factory=StrategyConfig)
+    watch: WatchConfig = Field(default_factory=WatchConfig)
     run_dir: Place | None = Field(
         None,
         description="folder or URI (s3://, gs://, ...), new; runs/<task>-<time> if null",
@@ -286,12 +319,12 @@ class Config(Section):
         return _share_seed(merged)
 
     def identity(self) -> dict[str, Any]:
-        """What decides the results: the tree without the limits and without where files lie.
+        """What decides the results: the tree without the limits, who watches, and where files lie.
 
         The content of data, model and prompt file belongs to it; see RunDirectory.
         """
         tree = Config.model_dump(self, mode="json", include=set(Config.model_fields))
-        del tree["run_dir"]
+        del tree["run_dir"], tree["watch"]
         for section, settings in NOT_IDENTITY.items():
             for setting in settings:
                 del tree[section][setting]

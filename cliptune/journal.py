@@ -74,6 +74,11 @@ class Generation:
     validation: Validation
     micro_batch: int | None = None  # where memory ran out: rows from here on; else the config's
 
+    @property
+    def spread(self) -> float:
+        """How far subnetworks disagree: standard deviation over them, mean over candidates."""
+        return float(self.rewards.std(axis=1).mean())
+
 
 def best_of(generations: Sequence[Generation]) -> Generation:
     """The generation whose prompt is chosen; the first one of equals."""

@@ -79,7 +79,8 @@ class LocalScorer(UnitScorer):
         )
 
     def prompt(self, latent: Latent) -> PromptArray:
-        prompt = self._soft_prompt(latent[None])[0]
+        layers = self._soft_prompt(latent[None])[0]
+        prompt = layers[0] if len(layers) == 1 else layers
         return np.asarray(prompt.cpu().numpy(), dtype=np.float32)
 
     def facts(self) -> ModelFacts:
@@ -112,7 +113,7 @@ class LocalScorer(UnitScorer):
         return REWARDS[self.config.search.loss](scores, labels, self.config.search.margin)
 
     def _prompted(self, latents: Latents) -> Tensor:
-        """Prompts `(candidates, length, width)`, made once for units of the same candidates."""
+        """Prompts as `SoftPrompt` makes them, once for units of the same candidates."""
         of = latents.tobytes()
         if of != self._prompts[0]:
             self._prompts = (of, self._soft_prompt(latents))

@@ -4,58 +4,24 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from cliptune import limits
 from cliptune.config import Config
 from cliptune.errors import RunError, StrategyError
 from cliptune.evaluation import evaluate, validate
-from cliptune.journal import Generation, Validation, best_of
+from cliptune.journal import Generation, best_of
 from cliptune.metrics import find_metric
+from cliptune.observer import Observer, Progress
 from cliptune.record import Cost, Result, Telemetry
 from cliptune.rewards import MIXERS
 from cliptune.run import RunDirectory, opened
 from cliptune.scorer import Scorer
 from cliptune.strategy import Strategy, make_strategy, replay
 from cliptune.task import Task, load_task
+from cliptune.trackers import chosen, tracked
 
 REPLAY_TOLERANCE = 1e-9  # between machines that round otherwise
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a search stands after a generation."""
-
-    generation: Generation
-    generations: int | None  # that the budgets pay for; None where only time limits them
-    best: Generation  # the one whose prompt is chosen as of now
-    manual: Validation
-    telemetry: Telemetry
-    prompts_scored: int
-    seconds: float  # of searching, earlier sessions included
-    seconds_left: float | None
-
-
-class Observer:
-    """Is told how a search goes; this one does nothing with it."""
-
-    def phase(self, message: str) -> None:
-        """Something begins that takes a while."""
-
-    def waiting(self) -> None:
-        """Actors work, and will for a while; what this raises ends the search."""
-
-    def writing(self, run_dir: str) -> None:
-        """The search is written down here, and can be resumed from here."""
-
-    def resumed(self, generations: int, best: Generation) -> None:
-        """The search goes on after so many generations of its journal."""
-
-    def generation(self, progress: Progress) -> None:
-        """A generation was scored, told and written down."""
-
-    def warning(self, message: str) -> None:
-        """Something is not as it should be, and the search goes on."""
 
 
 def search(
@@ -73,12 +39,18 @@ def search(
     observer = observer or Observer()
     if scorer is not None:
         config = scorer.config
-    find_metric(config.search.selection)  # refused before anything is written or loaded
+    refuse_missing(config)
     task = load_task(config.task) if scorer is None else scorer.task
-    with opened(config, resume=resume) as run:
+    with opened(config, resume=resume) as run, tracked(config, run.path, observer) as observer:
         run.foresee(config, task)
         observer.writing(run.path)
         return advance(scorer or _local_scorer(config, task, observer), run, observer)
+
+
+def refuse_missing(config: Config) -> None:
+    """Refuse, before anything is written or loaded, what names a thing that is not there."""
+    find_metric(config.search.selection)
+    chosen(config)
 
 
 def advance(scorer: Scorer, run: RunDirectory, observer: Observer) -> Result:
@@ -92,6 +64,7 @@ def advance(scorer: Scorer, run: RunDirectory, observer: Observer) -> Result:
             "Rewards are rounded otherwise here than where the run began: the search goes on from "
             "its journal, but not bit for bit as it would have there."
         )
+    observer.begun(config, run.path, len(past))
     strategy = make_strategy(config)
     _relive(past, strategy, run, observer)
     if past and past[-1].micro_batch is not None:
@@ -132,7 +105,9 @@ def advance(scorer: Scorer, run: RunDirectory, observer: Observer) -> Result:
     if best is None:
         raise StrategyError("The search ended before its first generation.")
     observer.phase("Evaluating the prompt on all splits")
-    return _finish(run, scorer, best, number, clock, reason)
+    result = _finish(run, scorer, best, number, clock, reason)
+    observer.result(result)
+    return result
 
 
 def _relive(

@@ -86,7 +86,7 @@ def plan(config: Config, task: Task, lengths: Mapping[str, Sequence[int]]) -> Pl
     search = config.search.model_copy(update={"selection": "loss"})
     counter = CountingScorer(config.model_copy(update={"search": search}), task, lengths)
     scorer = cast(Scorer, counter)  # nobody asks here for what it lacks
-    latents = np.broadcast_to(0.0, (search.population, config.prompt.dimension))
+    latents = np.broadcast_to(0.0, (search.population, config.prompt.latent_size))
     counter.score(latents)
     generation = counter.take()
     validate(scorer, latents[0])

@@ -39,7 +39,7 @@ def warm_up(scorer: LocalScorer, subnetwork: SubnetworkSpec) -> None:
     """Turn the model into a subnetwork by scoring one example with it."""
     length = scorer.config.prompt.length + scorer.lengths["train"][0]
     unit = Unit(subnetwork, "train", (0, 1), (0,), length, reduce=True)
-    scorer.run([unit], np.zeros((1, scorer.config.prompt.dimension)))
+    scorer.run([unit], np.zeros((1, scorer.config.prompt.latent_size)))
 
 
 def weight_bytes(module: nn.Module, dtype: torch.dtype) -> int:

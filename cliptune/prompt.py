@@ -1,9 +1,12 @@
-"""The soft prompt: P(z) = P0 + A z, L vectors of the model's width from a latent of size d."""
+"""The soft prompt: P(z) = P0 + A z, L vectors of the model's width from a latent of size d.
+
+With deep prompts (BBTv2: Sun et al., EMNLP 2022) each layer has an A and a z of its own.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,11 +35,11 @@ def projection_std(embeddings: Tensor, dimension: int, scale: float, sigma: floa
 
 
 class RandomProjection:
-    """The fixed matrix A, `(length * width, d)`, normal and drawn from a seed."""
+    """The fixed matrix A of a layer, `(length * width, d)`, normal and drawn from a seed."""
 
-    def __init__(self, size: int, dimension: int, std: float, seed: int) -> None:
-        rng = generator("projection", seed)
-        matrix = rng.standard_normal((size, dimension), dtype=np.float32)
+    def __init__(self, size: int, dimension: int, std: float, seed: int, layer: int = 0) -> None:
+        purpose = ("projection", seed) if layer == 0 else ("projection", seed, layer)
+        matrix = generator(*purpose).standard_normal((size, dimension), dtype=np.float32)
         self.matrix = torch.from_numpy(matrix).mul_(std)
 
     def __call__(self, latents: Latents) -> Tensor:
@@ -46,16 +49,27 @@ class RandomProjection:
 
 
 class SoftPrompt:
-    """P0 and the projection of one search, on the model's device."""
+    """P0 and the projections of one search, on the model's device."""
 
-    def __init__(self, initial: Tensor, projection: RandomProjection) -> None:
+    def __init__(self, initial: Tensor, projections: Sequence[RandomProjection]) -> None:
+        """One projection a layer; the first layer is the model's input."""
         self.initial = initial
-        self._projection = projection
+        self._projections = projections
 
     def __call__(self, latents: Latents) -> Tensor:
-        """Prompts `(candidates, length, width)` of latents `(candidates, d)`, float32."""
-        offsets = self._projection(latents)
-        return self.initial + offsets.view(len(latents), *self.initial.shape)
+        """Prompts `(candidates, length, width)` of latents `(candidates, d)`, float32.
+
+        With several layers `(candidates, layers, length, width)` of `(candidates, layers * d)`: the
+        first layer's is P0 + A z, a deeper one's A z is added, at the prompt's positions, to what
+        the model has made of the prompt until there.
+        """
+        parts = np.split(latents, len(self._projections), axis=1)
+        offsets = [
+            project(part).view(len(latents), *self.initial.shape)
+            for project, part in zip(self._projections, parts, strict=True)
+        ]
+        first = self.initial + offsets[0]
+        return first if len(offsets) == 1 else torch.stack([first, *offsets[1:]], dim=1)
 
 
 def build_prompt(
@@ -64,14 +78,28 @@ def build_prompt(
     embeddings: Tensor,
     special: set[int],
     tokenize: Callable[[str], list[int]],
+    spreads: Callable[[Tensor], Sequence[float]],
 ) -> SoftPrompt:
-    """The soft prompt of a search over a model's word embeddings, `(vocabulary, width)`."""
+    """The soft prompt of a search over a model's word embeddings, `(vocabulary, width)`.
+
+    `spreads` tells, for P0 as the model's input, how far the hidden states spread that enter each
+    deeper layer: what is added there spreads as far.
+    """
     width = embeddings.shape[1]
     initial = _initial(config, embeddings, special, tokenize).to(embeddings.device)
-    std = projection_std(embeddings, config.dimension, config.scale, sigma)
-    projection = RandomProjection(config.length * width, config.dimension, std, config.seed)
-    projection.matrix = projection.matrix.to(embeddings.device)
-    return SoftPrompt(initial, projection)
+    stds = [projection_std(embeddings, config.dimension, config.scale, sigma)]
+    if config.layers > 1:
+        stds += [
+            config.scale * spread / (math.sqrt(config.dimension) * sigma)
+            for spread in spreads(initial)
+        ]
+    projections = []
+    for layer, std in enumerate(stds):
+        size = config.length * width
+        projection = RandomProjection(size, config.dimension, std, config.seed, layer)
+        projection.matrix = projection.matrix.to(embeddings.device)
+        projections.append(projection)
+    return SoftPrompt(initial, projections)
 
 
 def _initial(

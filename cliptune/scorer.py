@@ -117,7 +117,8 @@ class Scorer(Protocol):
         """`(population, subnetworks, examples, classes)`; without a soft prompt for None."""
 
     def prompt(self, latent: Latent) -> PromptArray:
-        """The soft prompt of a latent, `(length, width)`."""
+        """The soft prompt of a latent, `(length, width)`; of several layers, `(layers, length,
+        width)`."""
 
     def facts(self) -> ModelFacts:
         """Identity and size of the model."""
@@ -214,7 +215,7 @@ class UnitScorer(ABC):
         # A prompt may be evaluated on a test set alone.
         split = "train" if "train" in self.task.splits else next(iter(self.task.splits))
         first, *_ = self.units(subnetwork, split, population, reduce=True)
-        latents = generator("canary").standard_normal((population, self.config.prompt.dimension))
+        latents = generator("canary").standard_normal((population, self.config.prompt.latent_size))
         results = self.run([replace(first, reduce=False), first], latents)
         return digest([result.tobytes().hex() for result in results])
 

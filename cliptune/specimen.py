@@ -98,6 +98,8 @@ def settings(
         prompt=Settings(
             length=length,
             dimension=dimension,
+            layers=1,
+            latent_size=dimension,
             position="after-first",
             init="vocabulary",
             scale=1.0,

@@ -80,6 +80,12 @@ def open_folder(place: str) -> Folder:
     return RemoteFolder(place)
 
 
+def local_path(place: str) -> Path | None:
+    """Where a folder is on this machine's disks; None for one that is elsewhere."""
+    folder = open_folder(place)
+    return Path(folder.place) if isinstance(folder, LocalFolder) else None
+
+
 class LocalFolder:
     """A folder on this machine's own or mounted disks."""
 

@@ -1,7 +1,7 @@
 """Ask and tell: who proposes the next latents. CMA-ES (Hansen, arXiv 1604.00772), random search."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 from cliptune.config import Config
 from cliptune.errors import StrategyError
 from cliptune.randomness import generator
-from cliptune.types import Fitness, Latents
+from cliptune.types import Fitness, Latent, Latents
 
 STRATEGY_ENDED = "CMA-ES ended the search"
 TERMINATIONS = {  # pycma's names, in words
@@ -55,10 +55,12 @@ class RandomSearch:
 
     termination = None
 
-    def __init__(self, dimension: int, population: int, sigma: float, seed: int) -> None:
+    def __init__(
+        self, dimension: int, population: int, sigma: float, seed: int, layer: int = 0
+    ) -> None:
         self._shape = (population, dimension)
         self._sigma = sigma
-        self._rng = generator("strategy", seed)
+        self._rng = _draws(seed, layer)
         self._turn = _Turn()
 
     @property
@@ -79,14 +81,16 @@ class CMAES:
     returns the same eigenvectors in other bits: either would make two equal searches differ.
     """
 
-    def __init__(self, dimension: int, population: int, sigma: float, seed: int) -> None:
+    def __init__(
+        self, dimension: int, population: int, sigma: float, seed: int, layer: int = 0
+    ) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore"
             )  # pycma misses matplotlib, which nothing here plots with
             import cma
 
-        rng = generator("strategy", seed)
+        rng = _draws(seed, layer)
         options = {
             "popsize": population,
             "randn": lambda *shape: rng.standard_normal(shape),
@@ -118,6 +122,47 @@ class CMAES:
             # pycma minimises; it would clip candidates that it did not draw, bit for bit, itself
             self._cma.tell(list(latents), (-fitness).tolist(), check_points=False)
             self.termination = _in_words(self._cma.stop())
+
+
+class LayerByLayer:
+    """Deep prompts: a strategy a layer, from the model's input up, a generation each in turn.
+
+    The other layers keep the latents of the best candidate so far, as in BBTv2 (Sun et al., EMNLP
+    2022): its fitness is that of all layers together, whichever was searched when it was found.
+    """
+
+    def __init__(self, parts: Sequence[Strategy]) -> None:
+        self._parts = parts
+        self._turn = 0
+        self._best: Latent | None = None
+        self._fitness = -np.inf
+
+    @property
+    def step_size(self) -> float:
+        return self._parts[self._turn].step_size
+
+    @property
+    def termination(self) -> str | None:
+        return self._parts[self._turn].termination
+
+    def ask(self) -> Latents:
+        own = self._parts[self._turn].ask()
+        population, dimension = own.shape
+        rest = np.zeros(len(self._parts) * dimension) if self._best is None else self._best
+        latents = np.tile(rest, (population, 1))
+        latents[:, self._searched(dimension)] = own
+        return latents
+
+    def tell(self, latents: Latents, fitness: Fitness, *, replayed: bool = False) -> None:
+        own = latents[:, self._searched(latents.shape[1] // len(self._parts))]
+        self._parts[self._turn].tell(own, fitness, replayed=replayed)
+        best = int(fitness.argmax())
+        if fitness[best] > self._fitness:
+            self._best, self._fitness = latents[best].copy(), float(fitness[best])
+        self._turn = (self._turn + 1) % len(self._parts)
+
+    def _searched(self, dimension: int) -> slice:
+        return slice(self._turn * dimension, (self._turn + 1) * dimension)
 
 
 def _in_words(conditions: Mapping[str, object]) -> str | None:
@@ -174,6 +219,12 @@ def replay(strategy: Strategy, latents: Latents, fitness: Fitness) -> float:
 
 def make_strategy(config: Config) -> Strategy:
     """The strategy that `search.method` names."""
-    search = config.search
+    search, prompt = config.search, config.prompt
     kind = CMAES if search.method == "cma-es" else RandomSearch
-    return kind(config.prompt.dimension, search.population, search.sigma, search.seed)
+    size = prompt.dimension, search.population, search.sigma
+    layers = [kind(*size, search.seed, layer) for layer in range(prompt.layers)]
+    return layers[0] if len(layers) == 1 else LayerByLayer(layers)
+
+
+def _draws(seed: int, layer: int) -> np.random.Generator:
+    return generator("strategy", seed, layer) if layer else generator("strategy", seed)

@@ -68,7 +68,7 @@ class SyntheticScorer(UnitScorer):
 
     def _distances(self, unit: Unit, latents: Latents | None) -> NDArray[np.float64]:
         """`(candidates, examples)`: mean squared distances from the points of this subnetwork."""
-        dimension = self.config.prompt.dimension
+        dimension = self.config.prompt.latent_size
         if latents is None:
             some = np.zeros((unit.candidates[1] - unit.candidates[0], dimension))
         else:

@@ -103,3 +103,12 @@ def _nearest(kind: type[BaseModel], path: list[str]) -> str:
     known = [str(name) for name in _fields(section)]
     likely = nearest(path[-1], known, ".".join([*path[:-1], ""]))
     return likely or (f" (known here: {', '.join(known)})" if known else "")
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"search.seed": 0, ...}`."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        inner = isinstance(value, Mapping)
+        leaves |= flat(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
+    return leaves

@@ -77,7 +77,7 @@ class ScoringActor:
         Bytes are the latents of the units' candidates alone; see `rows_of`.
         """
         if isinstance(latents, bytes):
-            latents = placed(latents, units, self._scorer.config.prompt.dimension)
+            latents = placed(latents, units, self._scorer.config.prompt.latent_size)
         before = self._scorer.usage.device_seconds
         results = Results(self._scorer.run(units, latents))
         return results, self._scorer.usage.device_seconds - before

@@ -20,7 +20,7 @@ from ray.util.scheduling_strategies import (
 )
 
 from cliptune.errors import CliptuneError, ScorerError
-from cliptune.loop import Observer
+from cliptune.observer import Observer
 from cliptune.task import Task
 from cluster import nodes
 from cluster.actor import Arrival, Place, ScoringActor
@@ -71,6 +71,7 @@ class Fleet:
         self._looked = 0.0
         self._short_since = math.inf
         self._said = self._begun = False
+        self._told = 0  # workers that the observer knows of
         try:
             while len(self.ready) < self._least:
                 self.outcomes()
@@ -117,6 +118,9 @@ class Fleet:
         """Wait a little; the answers that came: each a value, Lost, or an error of ours."""
         self._observer.waiting()
         self._tend()
+        if self._told != (count := len(self.ready)):
+            self._told = count
+            self._observer.workers(count)
         calls = {worker.call.ref: worker for worker in self._workers if worker.call}
         if not calls:
             time.sleep(patience)

@@ -16,7 +16,7 @@ import ray
 from numpy.typing import NDArray
 
 from cliptune.errors import CliptuneError, ScorerError
-from cliptune.loop import Observer
+from cliptune.observer import Observer
 from cliptune.scorer import ModelFacts, Unit, UnitScorer
 from cliptune.task import Task
 from cliptune.types import Latent, Latents, PromptArray

@@ -16,7 +16,7 @@ import numpy as np
 import ray
 
 from cliptune.config import validate
-from cliptune.loop import Observer
+from cliptune.observer import Observer
 from cliptune.randomness import generator
 from cliptune.scorer import CANDIDATES
 from cliptune.task import SPLITS, Split, Task, Template
@@ -171,7 +171,7 @@ def growth(
 def latents(config: ClusterSearch) -> Callable[[], Latents]:
     """Draws a population."""
     draw = generator("scaling")
-    shape = config.search.population, config.prompt.dimension
+    shape = config.search.population, config.prompt.latent_size
     return lambda: draw.standard_normal(shape)
 
 

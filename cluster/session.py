@@ -17,13 +17,14 @@ from ray.exceptions import RayError
 from cliptune import loop
 from cliptune.device import resolve
 from cliptune.errors import ConfigError, HeldError, ScorerError
-from cliptune.loop import Observer
-from cliptune.metrics import find_metric
+from cliptune.observer import Observer, Observers
 from cliptune.record import Result
 from cliptune.run import opened
 from cliptune.task import Task, load_task
+from cliptune.trackers import tracked
 from cluster import nodes
 from cluster.config import MOST, ActorRange, ClusterConfig, ClusterSearch
+from cluster.metrics import Metrics
 from cluster.placement import Growth, Need, Node, capacity
 from cluster.pool import ActorPool
 
@@ -66,9 +67,10 @@ def search(
 
 def _search(config: ClusterSearch, observer: Observer, *, resume: bool) -> Result:
     task = load_task(config.task)  # bad input is refused before anything is started
-    find_metric(config.search.selection)
+    loop.refuse_missing(config)
     config = anchored(config)
-    with opened(config, resume=resume) as run:
+    with opened(config, resume=resume) as run, tracked(config, run.path, observer) as observer:
+        observer = Observers([observer, Metrics(run.path)])
         run.foresee(config, task)
         observer.writing(run.path)
         with scoring(config, task, observer) as scorer:

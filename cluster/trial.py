@@ -11,7 +11,7 @@ from ray.tune import PlacementGroupFactory, Trainable
 from cliptune.config import validate
 from cliptune.errors import CliptuneError, ScorerError
 from cliptune.lease import LEASE_SECONDS
-from cliptune.loop import Observer, Progress
+from cliptune.observer import Observer, Progress
 from cliptune.record import is_run
 from cluster.config import ClusterConfig, ClusterSearch
 from cluster.session import search

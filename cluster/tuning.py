@@ -21,7 +21,7 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
-from cliptune.loop import Observer
+from cliptune.observer import Observer
 from cluster import nodes
 from cluster.trial import FINISHED, REFUSED, SearchTrial, bundles
 from cluster.trials import Asha, Plan, Report, State, Trial

@@ -24,7 +24,7 @@ from cliptune.comparison import (
 )
 from cliptune.config import validate
 from cliptune.errors import ConfigError
-from cliptune.loop import Observer, Progress
+from cliptune.observer import Observer, Progress
 from cliptune.record import Telemetry
 from cliptune.reportfile import writable, write
 from cliptune.task import Task

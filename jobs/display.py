@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any, Self
 
 from cliptune.journal import Generation
-from cliptune.loop import Observer, Progress
+from cliptune.observer import Observer, Progress
 from cliptune.record import Result
 from cliptune.run import result_json
 from jobs.signals import insist
@@ -21,7 +21,6 @@ from jobs.words import (
     resume_command,
     resumption,
     speed,
-    spread,
     validation_values,
 )
 
@@ -88,7 +87,7 @@ class PlainDisplay(Display):
         fields = (
             counted(progress),
             f"fitness {generation.fitness.max():.3f} best {generation.fitness.mean():.3f} mean",
-            f"spread {spread(generation):.3f}",
+            f"spread {generation.spread:.3f}",
             f"validation {measures(generation.validation)} (best {measures(best.validation)})",
             speed(progress),
             "" if left is None else f"{clock(left)} left",

@@ -16,17 +16,18 @@ from cliptune.errors import ConfigError, ModelError, RunError, TaskError
 from cliptune.evaluation import TUNED
 from cliptune.identity import examples_digest
 from cliptune.journal import Generation
-from cliptune.loop import Observer
+from cliptune.observer import Observer
 from cliptune.record import RunRecord, read_run
 from cliptune.scorer import Scorer
 from cliptune.storage import open_folder
 from cliptune.task import SPLITS, Task, load_split, load_task
+from cliptune.wording import flat
 from cluster.config import ClusterSearch
 from cluster.session import anchored, is_starting, scoring
 from jobs.config import read
 from jobs.confusion import confusion_view
 from jobs.display import Display
-from jobs.show import flat, outcome
+from jobs.show import outcome
 from jobs.signals import Stopped, leave, stopping
 
 Record = RunRecord[ClusterSearch]

@@ -12,11 +12,11 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from cliptune.journal import Generation
-from cliptune.loop import Progress
+from cliptune.observer import Progress
 from cliptune.record import Result
 from jobs.chart import sparkline
 from jobs.display import Display
-from jobs.words import clock, counted, measure_words, resumption, speed, spread
+from jobs.words import clock, counted, measure_words, resumption, speed
 
 
 class LiveDisplay(Display):
@@ -105,7 +105,7 @@ class LiveDisplay(Display):
             *columns, Column(ratio=1, no_wrap=True), padding=(0, 2, 0, 0), expand=True
         )
         rows.add_row(
-            "fitness", *fitness, f"spread {spread(generation):.3f}", Curve(self._fitness, "cyan")
+            "fitness", *fitness, f"spread {generation.spread:.3f}", Curve(self._fitness, "cyan")
         )
         rows.add_row(
             "validation", *measure_words(generation.validation), Curve(self._validation, "green")

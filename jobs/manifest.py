@@ -18,7 +18,8 @@ import yaml
 from cliptune.errors import RunError
 from cliptune.record import RESULT, read_json
 from cliptune.storage import Folder, open_folder
-from jobs.sweepfile import Settings, Sweep, brief, flattened, labelled
+from cliptune.wording import flat
+from jobs.sweepfile import Settings, Sweep, brief, labelled
 
 SWEEP, MANIFEST, TRIALS = "sweep.yaml", "manifest.json", "trials"
 MAY_DIFFER = ("concurrency", "failures", "base.cluster.")
@@ -134,7 +135,7 @@ def _refuse_another(folder: Folder, now: Sweep) -> None:
         tree = yaml.safe_load(folder.read(SWEEP))
     except (ValueError, yaml.YAMLError) as error:
         raise RunError(f"{folder.place}/{SWEEP} is damaged: {error}.") from None
-    before, after = flattened(tree), flattened(_plain(now))
+    before, after = flat(tree), flat(_plain(now))
     other = [
         f"{name} is {_said(after, name)}, there it is {_said(before, name)}"
         for name in dict.fromkeys((*after, *before))

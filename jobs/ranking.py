@@ -14,9 +14,10 @@ from rich.table import Table
 from cliptune.errors import RunError
 from cliptune.evaluation import ENSEMBLE, MANUAL, TUNED
 from cliptune.record import RunRecord, is_run, read_run
+from cliptune.wording import flat
 from cluster.config import ClusterSearch
 from jobs.manifest import Entry
-from jobs.sweepfile import SCHEMA_VERSION, Settings, brief, flattened
+from jobs.sweepfile import SCHEMA_VERSION, Settings, brief
 
 TABLE = "table.parquet"
 ROWS = {MANUAL: "manual", TUNED: "tuned", ENSEMBLE: "ensemble"}
@@ -69,7 +70,7 @@ def row_of(entry: Entry, run_dir: str) -> Row:
         record = None
     if record is None:
         return {**row, **entry.settings, "search.seed": entry.seed}
-    config = flattened(record.config.model_dump(mode="json"))
+    config = flat(record.config.model_dump(mode="json"))
     settings = {name: value for name, value in config.items() if "." in name}
     return {**row, **_found(record), **settings}
 

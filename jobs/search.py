@@ -17,8 +17,7 @@ def main(
     try:
         with stopping(at_once=is_starting), display:
             patience = 1.25 * LEASE_SECONDS if patient else 0.0
-            result = search(config, display, resume=resume, patience=patience)
-            display.result(result)
+            search(config, display, resume=resume, patience=patience)
     except Stopped as stopped:
         display.stopped()
         leave(stopped.exit_code)

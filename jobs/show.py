@@ -14,6 +14,7 @@ from cliptune.errors import RunError
 from cliptune.evaluation import ENSEMBLE, MANUAL, TUNED
 from cliptune.record import RunRecord, read_run
 from cliptune.strategy import STRATEGY_ENDED
+from cliptune.wording import flat
 from cluster.config import ClusterSearch
 from jobs.chart import plot
 from jobs.words import (
@@ -105,6 +106,7 @@ def _facts(record: Record, found: Outcome) -> Table:
     config, model = record.config, record.facts
     task, prompt, search = config.task, config.prompt, config.search
     seeds = {name: getattr(config, name).seed for name in ("search", "prompt", "ensemble", "task")}
+    layers = f" at each of {prompt.layers} layers" if prompt.layers > 1 else ""
     rows = {
         "run": record.path,
         "state": _state(record, found),
@@ -112,7 +114,7 @@ def _facts(record: Record, found: Outcome) -> Table:
         "model": f"{model.name}, {config.model.dtype} on {config.model.device}, "
         f"{model.parameters:,} parameters, SHA-256 {model.sha256[:12]}",
         "prompt": f"{prompt.length} vectors of {model.width}, searched in {prompt.dimension} "
-        f"dimensions; init {prompt.init}",
+        f"dimensions{layers}; init {prompt.init}",
         "networks": _networks(config),
         "search": f"{search.method}, {search.population} prompts a generation, loss {search.loss}; "
         f"chosen by {search.selection}",
@@ -258,12 +260,3 @@ def differences(configs: Sequence[ClusterSearch]) -> list[dict[str, Any]]:
         if seed in names and all(tree[seed] == tree["search.seed"] for tree in trees):
             names.remove(seed)
     return [{name: tree[name] for name in names} for tree in trees]
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"search.seed": 0, ...}`."""
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        inner = isinstance(value, Mapping)
-        leaves |= flat(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
-    return leaves

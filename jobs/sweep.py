@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cliptune import limits
 from cliptune.errors import ConfigError, ScorerError
-from cliptune.metrics import find_metric
+from cliptune.loop import refuse_missing
 from cliptune.storage import SCHEME
 from cliptune.task import load_task
 from cluster.config import ClusterSearch
@@ -86,7 +86,7 @@ def _checked(sweep: Sweep, every: Sequence[Settings]) -> list[ClusterSearch]:
     configs = [config_of(tree_of(sweep, one, sweep.seeds[0]), labelled(one)) for one in every]
     examples: dict[str, int] = {}
     for config, settings in zip(configs, every, strict=True):
-        find_metric(config.search.selection)
+        refuse_missing(config)
         task = config.task.model_dump_json()
         if task not in examples:
             examples[task] = len(load_task(config.task)["train"])

@@ -6,7 +6,7 @@ from typing import Any, Self
 from rich.live import Live
 from rich.table import Column, Table
 
-from cliptune.loop import Observer
+from cliptune.observer import Observer
 from jobs.manifest import Entry
 from jobs.signals import insist
 from jobs.sweepfile import brief

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from cliptune.config import Count, Section, Seed, merge, validate
 from cliptune.errors import ConfigError
-from cliptune.wording import complaint, nearest, shown
+from cliptune.wording import complaint, flat, nearest, shown
 from cluster.config import ActorRange, ClusterSearch
 from jobs.config import parse_word, read_file
 
@@ -220,17 +220,6 @@ def brief(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def flattened(tree: Any, prefix: str = "") -> Settings:
-    """A tree's leaves by their dotted names."""
-    if not isinstance(tree, Mapping):
-        return {prefix.rstrip("."): tree}
-    return {
-        name: leaf
-        for key, value in tree.items()
-        for name, leaf in flattened(value, f"{prefix}{key}.").items()
-    }
-
-
 def _refuse_conflicts(space: Space) -> None:
     said: dict[str, str] = {}  # setting: what says it
     for key, one in space.items():
@@ -277,7 +266,7 @@ def _read_one(setting: str, value: Any) -> Options | Interval:
     if not isinstance(values, list) or not values:
         raise ConfigError(f"space.{setting}.{kind}: expected a list; found {shown(values)}.")
     if kind in ("grid", "choice"):
-        parts = tuple(flattened(value, f"{setting}.") for value in values)
+        parts = tuple(flat({setting: value}) for value in values)
         for at, part in enumerate(parts):
             if part in parts[:at]:
                 raise ConfigError(f"space.{setting}.{kind}: {labelled(part)} stands there twice.")

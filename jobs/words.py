@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cliptune.journal import Generation, Validation
-from cliptune.loop import Progress
+from cliptune.observer import Progress
 
 
 def make_console() -> Console:
@@ -64,16 +64,12 @@ def counted(progress: Progress) -> str:
     return number if progress.generations is None else f"{number} of {progress.generations}"
 
 
-def spread(generation: Generation) -> float:
-    """How far subnetworks disagree: standard deviation over them, mean over candidates."""
-    return float(generation.rewards.std(axis=1).mean())
-
-
 def speed(progress: Progress) -> str:
     """Prompts a second and on how many actors, of the generation that was scored last."""
     telemetry = progress.telemetry
-    rate = len(progress.generation.fitness) / telemetry.seconds
-    return f"{rate:.1f} prompts/s on {telemetry.workers} actor{'s'[: telemetry.workers > 1]}"
+    return (
+        f"{progress.speed:.1f} prompts/s on {telemetry.workers} actor{'s'[: telemetry.workers > 1]}"
+    )
 
 
 def clock(seconds: float) -> str:
@@ -97,7 +93,7 @@ def generation_values(generation: Generation) -> dict[str, float]:
         "generation": generation.number,
         "fitness_best": float(generation.fitness.max()),
         "fitness_mean": float(generation.fitness.mean()),
-        "spread": spread(generation),
+        "spread": generation.spread,
         "step_size": generation.step_size,
         **validation_values("validation", generation.validation),
     }

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cliptune.errors import ConfigError
 from cliptune.models import attention, fast
+from cliptune.models.deep import DeepPrompts
 from cliptune.models.tokenize import Encoded, encode
 from cliptune.prompt import SoftPrompt, build_prompt
 from cliptune.task import Split, Task
@@ -54,6 +55,7 @@ class FrozenModel(ABC):
         self._embed = module.get_input_embeddings()
         self._offset = 0 if position == "front" else _leading_special_tokens(tokenizer)
         self.parameters = sum(parameter.numel() for parameter in module.parameters())
+        self._deep = DeepPrompts(module, self._offset)
         self.as_it_was: dict[str, str] = {}  # what could not be made faster, and why
 
     @property
@@ -79,6 +81,7 @@ class FrozenModel(ABC):
             self._embed.weight.detach(),
             set(self.tokenizer.all_special_ids),
             lambda text: list(self.tokenizer(text, add_special_tokens=False)["input_ids"]),
+            lambda initial: self._deep.prepare(initial, config.layers),
         )
 
     def encode(self, split: Split, prompt_length: int) -> Encoded:
@@ -142,11 +145,19 @@ class FrozenModel(ABC):
 
     @torch.inference_mode()
     def class_scores(self, prompts: Tensor | None, batch: Batch) -> Tensor:
-        """`(candidates, examples, classes)` float32 scores: logits up to a constant a row."""
+        """`(candidates, examples, classes)` float32 scores: logits up to a constant a row.
+
+        Prompts are `(candidates, length, width)`, or None for none; `(candidates, layers, length,
+        width)` where several layers have one.
+        """
+        deeper = None
+        if prompts is not None and prompts.dim() == 4:
+            prompts, deeper = prompts[:, 0], prompts[:, 1:]
         embedded, mask = self.prompted(prompts, batch)
         candidates = 1 if prompts is None else len(prompts)
         length = 0 if prompts is None else prompts.shape[1]
-        scores = self.read_out(embedded, mask, batch, candidates, length)
+        with self._deep.added(deeper):
+            scores = self.read_out(embedded, mask, batch, candidates, length)
         return scores.float().view(candidates, len(batch.ids), self.task.classes)
 
     def changes(self) -> dict[str, fast.Change]:

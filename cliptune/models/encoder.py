@@ -32,7 +32,8 @@ class Encoder(FrozenModel):
         tokens = self.tokenizer(list(self.task.label_words))["input_ids"]
         encoded = Encoded(tokens, [0] * len(tokens), [0] * len(tokens))
         batch = self.batch(encoded, range(len(tokens)))
-        return self._pooled(*self.prompted(None, batch), 0, batch)
+        with self._deep.added(None):
+            return self._pooled(*self.prompted(None, batch), 0, batch)
 
     def _pooled(self, embedded: Tensor, mask: Tensor, length: int, batch: Batch) -> Tensor:
         """Unit vectors `(rows, width)` in float32, from all positions but padding and prompt."""

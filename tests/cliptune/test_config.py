@@ -276,6 +276,7 @@ def identity(**sections: Any) -> dict[str, Any]:
     "sections",
     [
         {"run_dir": "elsewhere"},
+        {"watch": {"trackers": ["mlflow"]}},
         {"search": {"budget": 4000}},
         {"search": {"budget": None, "max_seconds": 5.0}},
         {"search": {"max_forward_passes": 99999, "patience": 3}},
@@ -296,7 +297,7 @@ def test_identity_has_every_other_setting() -> None:
         settings = set(type(getattr(config, section)).model_fields)
         left_out = settings - set(identity()[section])
         assert left_out == set(NOT_IDENTITY.get(section, ()))
-    assert set(Config.model_fields) - set(identity()) == {"run_dir"}
+    assert set(Config.model_fields) - set(identity()) == {"run_dir", "watch"}
 
 
 @pytest.mark.parametrize("name", presets())

@@ -33,6 +33,7 @@ DECISIVE: list[tuple[str, Any]] = [
     ("model.temperature", 0.1),
     ("prompt.length", 4),
     ("prompt.dimension", 6),
+    ("prompt.layers", 2),
     ("prompt.position", "front"),
     ("prompt.init", "zero"),
     ("prompt.scale", 0.5),

@@ -17,7 +17,8 @@ from cliptune.errors import ConfigError, RunError, ScorerError
 from cliptune.evaluation import evaluate
 from cliptune.journal import Validation
 from cliptune.local import LocalScorer
-from cliptune.loop import Observer, Progress, search
+from cliptune.loop import search
+from cliptune.observer import Observer, Progress
 from cliptune.rewards import MIXERS
 from cliptune.subnetwork import FULL_NETWORK
 from cliptune.task import load_task

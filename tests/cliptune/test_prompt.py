@@ -22,8 +22,13 @@ EMBEDDINGS = torch.randn(40, WIDTH, generator=torch.Generator().manual_seed(0)) 
 def build(sigma: float = 1.0, embeddings: Tensor = EMBEDDINGS, **settings: Any) -> SoftPrompt:
     config = PromptConfig(**{"length": 5, "dimension": 8, **settings})
     return build_prompt(
-        config, sigma, embeddings, SPECIAL, lambda t: [len(word) for word in t.split()]
+        config, sigma, embeddings, SPECIAL, lambda t: [len(word) for word in t.split()], spreads
     )
+
+
+def spreads(initial: Tensor) -> list[float]:
+    """Of two deeper layers."""
+    return [0.5, 2.0]
 
 
 def matrix(prompt: SoftPrompt, dimension: int = 8) -> Tensor:
@@ -156,3 +161,23 @@ def test_a_file_that_is_missing_or_something_else_is_refused(tmp_path: Path) -> 
     for name in ("missing.safetensors", "text.safetensors"):
         with pytest.raises(ConfigError, match=rf"prompt.file: .*{name} cannot be read"):
             build(init="file", file=tmp_path / name)
+
+
+# Several layers
+
+
+def test_each_layer_has_its_own_part_of_the_latent() -> None:
+    deep, shallow = build(layers=3), build()
+    z = latents(4, 24)
+    prompts = deep(z)
+    assert prompts.shape == (4, 3, 5, WIDTH)
+    assert torch.equal(prompts[:, 0], shallow(z[:, :8]))
+    z[:, 8:16] = 0
+    assert torch.equal(deep(z)[:, 1], torch.zeros(4, 5, WIDTH))
+    assert torch.equal(deep(z)[:, [0, 2]], prompts[:, [0, 2]])
+
+
+def test_deeper_layers_spread_as_far_as_what_they_are_added_to() -> None:
+    prompts = build(layers=3, dimension=50)(latents(400, 150))
+    assert float(prompts[:, 1].std()) == pytest.approx(0.5, rel=0.05)
+    assert float(prompts[:, 2].std()) == pytest.approx(2.0, rel=0.05)

@@ -40,6 +40,7 @@ from cliptune.record import read_run
         ("model.dtype", "bfloat16"),
         ("prompt.length", 4),
         ("prompt.dimension", 6),
+        ("prompt.layers", 2),
         ("ensemble.clip_ratio", 0.2),
         ("ensemble.mixer", "median"),
         ("search.population", 4),

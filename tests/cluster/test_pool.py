@@ -20,7 +20,8 @@ from scorer_contract import ScorerContract, journal_bytes, latents
 from cliptune.config import Config
 from cliptune.errors import ModelError, ScorerError
 from cliptune.local import LocalScorer
-from cliptune.loop import Observer, Progress, search
+from cliptune.loop import search
+from cliptune.observer import Observer, Progress
 from cliptune.synthetic import SyntheticScorer
 from cliptune.task import load_task
 from cliptune.types import Rewards

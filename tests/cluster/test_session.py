@@ -14,7 +14,7 @@ from ray.exceptions import AuthenticationError
 from cliptune.config import validate
 from cliptune.errors import ConfigError, RunError, ScorerError, TaskError
 from cliptune.evaluation import ENSEMBLE, MANUAL, TUNED
-from cliptune.loop import Observer, Progress
+from cliptune.observer import Observer, Progress
 from cluster import nodes
 from cluster.config import ActorRange, ClusterSearch
 from cluster.placement import Growth, Node

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from cliptune.config import validate
 from cliptune.errors import CliptuneError, ConfigError, ModelError, RunError, TaskError
 from cliptune.evaluation import ENSEMBLE, MANUAL, TUNED
-from cliptune.loop import Observer
+from cliptune.observer import Observer
 from cliptune.scorer import ModelFacts
 from cliptune.task import SPLITS, Task, load_task
 from cluster.config import ClusterSearch

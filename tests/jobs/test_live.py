@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from terminal import in_terminal
 
 from cliptune.evaluation import TUNED
-from cliptune.loop import Progress
+from cliptune.observer import Progress
 from jobs.live import LiveDisplay
 
 pytestmark = pytest.mark.usefixtures("eighty_columns")

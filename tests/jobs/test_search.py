@@ -12,7 +12,7 @@ import tiny
 from cliptune.config import validate
 from cliptune.errors import TaskError
 from cliptune.evaluation import ENSEMBLE, MANUAL, TUNED
-from cliptune.loop import Progress
+from cliptune.observer import Progress
 from cliptune.record import Result
 from cluster.config import ClusterSearch
 from jobs.display import Display

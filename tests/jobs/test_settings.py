@@ -150,6 +150,9 @@ def test_a_setting_whose_name_begins_another_ones_is_not_that_one() -> None:
     assert [setting.name for setting in listed("task.columns.text")] == ["task.columns.text"]
 
 
+KNOWN = "known: task, model, prompt, ensemble, search, watch, cluster, schema_version, run_dir"
+
+
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
@@ -159,8 +162,8 @@ def test_a_setting_whose_name_begins_another_ones_is_not_that_one() -> None:
         ("run.budget", "did you mean search.budget?"),
         ("seed", "did you mean task.seed or prompt.seed or ensemble.seed or search.seed?"),
         ("search.", "did you mean search?"),
-        ("qqq", "known: task, model, prompt, ensemble, search, cluster, schema_version, run_dir"),
-        ("", "known: task, model, prompt, ensemble, search, cluster, schema_version, run_dir"),
+        ("qqq", KNOWN),
+        ("", KNOWN),
     ],
 )
 def test_an_unknown_name_gets_the_nearest(name: str, hint: str) -> None:

@@ -13,7 +13,8 @@ from rich.cells import cell_len
 
 from cliptune.errors import RunError
 from cliptune.evaluation import ENSEMBLE, MANUAL, TUNED
-from cliptune.loop import Observer, Progress, search
+from cliptune.loop import search
+from cliptune.observer import Observer, Progress
 from jobs.show import main
 
 Shown = Callable[..., str]

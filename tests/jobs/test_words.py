@@ -1,9 +1,8 @@
 """How times and numbers are put into words."""
 
 import pytest
-from handmade import generation
 
-from jobs.words import clock, spread
+from jobs.words import clock
 
 
 @pytest.mark.parametrize(
@@ -21,7 +20,3 @@ def test_times_are_minutes_and_seconds_and_hours_where_there_are_any(
     seconds: float, shown: str
 ) -> None:
     assert clock(seconds) == shown
-
-
-def test_spread_is_how_far_critics_disagree_about_a_candidate() -> None:
-    assert spread(generation(0, 0.5)) == pytest.approx((1.0 + 0.0 + 1.0) / 3)

@@ -13,7 +13,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from cliptune.config import Config, validate
-from cliptune.loop import Observer
+from cliptune.observer import Observer
 from cliptune.task import load_task
 from cluster import nodes
 from cluster.actor import ScoringActor

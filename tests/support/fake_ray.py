@@ -12,7 +12,7 @@ from unittest.mock import patch
 from ray.exceptions import ActorDiedError
 
 from cliptune.config import Config, validate
-from cliptune.loop import Observer
+from cliptune.observer import Observer
 from cliptune.task import load_task
 from cluster.actor import Place, ScoringActor
 from cluster.config import ClusterSearch

@@ -6,7 +6,7 @@ import numpy as np
 
 from cliptune.evaluation import ENSEMBLE, MANUAL, TUNED, Row
 from cliptune.journal import Generation, Validation
-from cliptune.loop import Progress
+from cliptune.observer import Progress
 from cliptune.record import Cost, Result, Telemetry
 from cliptune.task import SPLITS
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from unittest.mock import patch
 
 from cliptune.local import LocalScorer
-from cliptune.loop import Observer
+from cliptune.observer import Observer
 from cliptune.task import Task
 from cluster.config import ClusterSearch
 from cluster.placement import Node

@@ -11,7 +11,8 @@ import pyarrow as pa
 import tiny
 
 from cliptune.journal import Generation
-from cliptune.loop import Observer, Progress, search
+from cliptune.loop import search
+from cliptune.observer import Observer, Progress
 from cliptune.record import Cost, Result
 from cliptune.scorer import Scorer
 from cliptune.storage import LocalFolder

@@ -9,7 +9,7 @@ import pytest
 import tiny
 from runs import journal_bytes
 
-from cliptune.config import Config, validate
+from cliptune.config import Config
 from cliptune.loop import search
 from cliptune.scorer import Scorer, UnitScorer
 from cliptune.subnetwork import FULL_NETWORK, ensemble
@@ -107,15 +107,17 @@ class ScorerContract(ABC):
         assert not np.allclose(first, second, atol=1e-4)
         assert np.array_equal(first, again)
 
+    @pytest.mark.parametrize("layers", [1, 2])
     def test_a_search_writes_the_reference_journal(
-        self, model_dir: Path, task_dir: Path, tmp_path: Path
+        self, model_dir: Path, task_dir: Path, tmp_path: Path, layers: int
     ) -> None:
         """The journal of a LocalScorer is the reference for every other scorer."""
         from cliptune.local import LocalScorer
         from cliptune.task import load_task
 
         mine, reference = (
-            validate(Config, tiny.tree(model_dir, task_dir, tmp_path / name)) for name in "ab"
+            tiny.config(model_dir, task_dir, tmp_path / name, prompt={"layers": layers})
+            for name in "ab"
         )
         scorer = self.make(mine)
         search(mine, scorer)
