@@ -64,9 +64,9 @@ def main(
 
 
 def _run(plan: SweepPlan, configs: Sequence[ClusterSearch], display: SweepDisplay) -> None:
-    """Everything that has no end yet, on Ray."""
-    plan.write()
+    """Everything that has no end yet, on Ray; nothing lasts of a sweep that is refused."""
     if not plan.left:
+        plan.write()
         return
     try:
         from cluster import tuning
@@ -76,6 +76,7 @@ def _run(plan: SweepPlan, configs: Sequence[ClusterSearch], display: SweepDispla
     display.phase("Starting Ray")
     with connected(configs[0].cluster.address):
         plan.refuse_what_never_fits(configs)
+        plan.write()
         display.began(plan.manifest.place, plan.total, plan.total - plan.left)
         sweep = plan.manifest.sweep
         tuning.run(plan, display, concurrency=sweep.concurrency, failures=sweep.failures, asha=asha)

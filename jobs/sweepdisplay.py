@@ -94,6 +94,7 @@ class LiveSweepDisplay(PlainSweepDisplay):
 
     def reported(self, entry: Entry, report: dict[str, Any]) -> None:
         self._running[entry.name] = entry, report
+        self._live.refresh()
 
     def ended(self, entry: Entry, row: dict[str, Any], number: int, of: int) -> None:
         self._running.pop(entry.name, None)

@@ -199,6 +199,7 @@ def test_a_trial_that_the_cluster_never_holds_is_refused_with_the_figures(
     done = go(file, "cluster.actors=3")
     refused(done, "3 actors with 1 CPUs and 0 GPUs each do not fit, the cluster holds 2")
     assert here.ran == []
+    assert go(file, "search.budget=8").returncode == 0  # the folder is still free
 
 
 def test_the_ranking_as_json(file: Path, here: Here) -> None:
