@@ -41,5 +41,5 @@ $(VENV)/.demo: $(VENV)/.python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.demo
-	@$(PIP) install -c constraints.txt -e '.[demo,report,test]'
+	@$(PIP) install -c constraints.txt -e '.[demo,report,sweep,test]'
 	@touch $@

@@ -13,7 +13,11 @@ import time
 from typing import Any
 
 import ray
-from ray.util.scheduling_strategies import NodeLabelSchedulingStrategy, NotIn
+from ray.util.scheduling_strategies import (
+    NodeLabelSchedulingStrategy,
+    NotIn,
+    PlacementGroupSchedulingStrategy,
+)
 
 from cliptune.errors import CliptuneError, ScorerError
 from cliptune.observer import Observer
@@ -51,12 +55,13 @@ class Fleet:
         self._need = Need(cluster.threads_per_actor, float(cluster.gpus_per_actor))
         self._observer = observer
         self._task_ref = ray.put(task)
+        self._places = nodes.reserved()
         self._actor_class = ray.remote(
             num_cpus=self._need.cpus,
             num_gpus=self._need.gpus,
             max_restarts=0,
             max_task_retries=0,
-            scheduling_strategy="SPREAD",
+            scheduling_strategy=self._strategy(),
         )(actor)
         self._workers: list[Worker] = []
         self._least = cluster.to_begin
@@ -173,6 +178,10 @@ class Fleet:
 
     # Starting
 
+    def _strategy(self) -> Any:
+        """All over the cluster, but for a trial's actors: those stay in the trial's own places."""
+        return PlacementGroupSchedulingStrategy(self._places) if self._places else "SPREAD"
+
     def _hire(self) -> None:
         taken = {worker.slot for worker in self._workers}  # one that leaves may still compute
         slot = next(slot for slot in itertools.count() if slot not in taken)
@@ -219,8 +228,8 @@ class Fleet:
 
     def _refuse(self, worker: Worker, why: str) -> None:
         self._end(worker)
-        if not self._begun and len(self.ready) < self._least:
-            raise ScorerError(f"{worker.name} {why}.")
+        if self._places or (not self._begun and len(self.ready) < self._least):
+            raise ScorerError(f"{worker.name} {why}.")  # a trial has no other places
         if worker.place is not None:
             self._refused.append(worker.place.node)
         self._observer.warning(f"{worker.name} {why}. It is not used.")

@@ -5,6 +5,7 @@ from typing import Any
 
 import ray
 from ray._private import state  # the only place that knows of drained machines and of growth
+from ray.util.placement_group import get_current_placement_group
 
 from cluster.placement import Growth, Node
 
@@ -22,6 +23,19 @@ def alive() -> set[str]:
 def draining() -> set[str]:
     """Ids of the machines that are about to go: a preemption notice, for instance."""
     return set(state.state.get_draining_nodes())
+
+
+def here() -> str:
+    """The resource that the machine of this process has, and no other."""
+    me = ray.get_runtime_context().get_node_id()
+    mine = next(entry["Resources"] for entry in _entries() if entry["NodeID"] == me)
+    names = (str(name) for name in mine if name != "node:__internal_head__")
+    return next(name for name in names if name.startswith("node:"))
+
+
+def reserved() -> Any:
+    """The placement group that this process's actors belong into: a trial's, or none."""
+    return get_current_placement_group()
 
 
 def growth() -> list[Growth]:

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import chdir, contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from ray.exceptions import RayError
 
 from cliptune import loop
 from cliptune.device import resolve
-from cliptune.errors import ConfigError, ScorerError
+from cliptune.errors import ConfigError, HeldError, ScorerError
 from cliptune.observer import Observer, Observers
 from cliptune.record import Result
 from cliptune.run import opened
@@ -30,15 +31,38 @@ from cluster.pool import ActorPool
 
 CPU_ACTORS = 2
 CONNECT_SECONDS = 10.0
+BETWEEN_TRIES = 5.0  # seconds
 
 _start = threading.Event()
 
 
 def search(
-    config: ClusterSearch, observer: Observer | None = None, *, resume: bool = False
+    config: ClusterSearch,
+    observer: Observer | None = None,
+    *,
+    resume: bool = False,
+    patience: float = 0.0,
 ) -> Result:
-    """Run a whole search on Ray actors, or go on with the one in `run_dir`."""
+    """Run a whole search on Ray actors, or go on with the one in `run_dir`.
+
+    For `patience` seconds, wait while another search may hold `run_dir` that died and cannot let
+    go of it.
+    """
     observer = observer or Observer()
+    until, said = time.monotonic() + patience, False
+    while True:
+        try:
+            return _search(config, observer, resume=resume)
+        except HeldError:
+            if time.monotonic() >= until:
+                raise
+        if not said:
+            observer.phase(f"Waiting for the search that holds {config.run_dir}")
+            said = True
+        time.sleep(BETWEEN_TRIES)
+
+
+def _search(config: ClusterSearch, observer: Observer, *, resume: bool) -> Result:
     task = load_task(config.task)  # bad input is refused before anything is started
     loop.refuse_missing(config)
     config = anchored(config)

@@ -349,6 +349,26 @@ def chaos(
 
 
 @app.command()
+def sweep(
+    file: Annotated[Path, typer.Argument(metavar="SWEEP.yaml", help="Base, space, seeds.")],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[key=value ...]", help="Settings of all trials, over the base."),
+    ] = None,
+    into: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Folder or URI; sweeps/SWEEP if not given."),
+    ] = None,
+    listed: Annotated[bool, typer.Option("--list", help="List the trials and run none.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Run many searches on one cluster and rank them; given again, go on where it ended."""
+    from jobs.sweep import main
+
+    main(file, words or [], into=into, as_json=json, listed=listed)
+
+
+@app.command()
 def show(
     runs: Annotated[
         list[str], typer.Argument(metavar="RUN...", help="Directories that searches have written.")

@@ -55,7 +55,7 @@ def read(words: Sequence[str], resume: str | None = None) -> ClusterSearch:
     With the run directory of a search to resume, all of that over the settings of the run, but for
     the machines it had.
     """
-    tree = read_tree(words, {} if resume is None else _of_run(resume))
+    tree = read_tree(words, {} if resume is None else of_run(resume))
     if resume is not None:
         if (given := tree.get("run_dir")) is not None and _path(given) != _path(resume):
             raise ConfigError(
@@ -76,7 +76,7 @@ def read_tree(words: Sequence[str], below: Mapping[str, Any]) -> dict[str, Any]:
     tree = merge(below, read_file(Path(files[0]))) if files else dict(below)
     for word in words:
         if "=" in word:
-            tree = merge(tree, _parse(word))
+            tree = merge(tree, parse_word(word))
     return tree
 
 
@@ -106,7 +106,7 @@ def _path(place: Any) -> Path:
     return Path(str(place)).expanduser()
 
 
-def _of_run(place: str) -> dict[str, Any]:
+def of_run(place: str) -> dict[str, Any]:
     from cliptune.record import read_config
 
     tree = {key: value for key, value in read_config(place).items() if key != "run_dir"}
@@ -144,7 +144,7 @@ def _safe_load(text: str) -> Any:
         loader.dispose()
 
 
-def _parse(word: str) -> dict[str, Any]:
+def parse_word(word: str) -> dict[str, Any]:
     key, _, text = word.partition("=")
     parts = key.split(".")
     if not all(parts):

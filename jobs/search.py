@@ -1,15 +1,10 @@
 """`cliptune search`: a whole search, from Ray's start to the table."""
 
-import time
-
-from cliptune.errors import HeldError
 from cliptune.lease import LEASE_SECONDS
 from cluster.config import ClusterSearch
 from cluster.session import is_starting, search
 from jobs.display import Display
 from jobs.signals import Stopped, leave, stopping
-
-BETWEEN_TRIES = 5.0  # seconds
 
 
 def main(
@@ -22,22 +17,7 @@ def main(
     try:
         with stopping(at_once=is_starting), display:
             patience = 1.25 * LEASE_SECONDS if patient else 0.0
-            _search(config, display, resume=resume, patience=patience)
+            search(config, display, resume=resume, patience=patience)
     except Stopped as stopped:
         display.stopped()
         leave(stopped.exit_code)
-
-
-def _search(config: ClusterSearch, display: Display, *, resume: bool, patience: float) -> None:
-    until, said = time.monotonic() + patience, False
-    while True:
-        try:
-            search(config, display, resume=resume)
-            return
-        except HeldError:
-            if time.monotonic() >= until:
-                raise
-        if not said:
-            display.phase(f"Waiting for the search that holds {config.run_dir}")
-            said = True
-        time.sleep(BETWEEN_TRIES)

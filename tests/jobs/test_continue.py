@@ -128,7 +128,7 @@ def held(run: Path, seconds: float) -> Iterator[None]:
 def test_it_waits_for_another_search_to_let_go(
     file: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.search.BETWEEN_TRIES", 0.1)
+    monkeypatch.setattr("cluster.session.BETWEEN_TRIES", 0.1)
     with held(whole, 1.0):
         began = time.monotonic()
         words = ("search", str(file), f"run_dir={whole}", "--continue")
@@ -141,7 +141,7 @@ def test_it_waits_for_another_search_to_let_go(
 def test_it_does_not_wait_for_ever(
     file: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.search.BETWEEN_TRIES", 0.1)
+    monkeypatch.setattr("cluster.session.BETWEEN_TRIES", 0.1)
     monkeypatch.setattr("jobs.search.LEASE_SECONDS", 0.2)
     with held(whole, 2.0):
         refused(go(file, whole), "is being written by another search")

@@ -120,6 +120,9 @@ class FakeRay:
     def alive(self) -> set[str]:
         return {actor.node for actor in self.actors}
 
+    def reserved(self) -> None:
+        return None
+
     # For the tests
 
     @property

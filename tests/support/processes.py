@@ -8,9 +8,9 @@ from pathlib import Path
 PATIENCE = 60.0  # seconds before a test that waits gives up
 
 
-def eventually(holds: Callable[[], bool]) -> bool:
+def eventually(holds: Callable[[], bool], patience: float = PATIENCE) -> bool:
     """Whether it comes true before the deadline."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while not holds():
         if time.monotonic() > deadline:
             return False

@@ -1,0 +1,168 @@
+"""A sweep's folder: what the sweep is, which trials it has, and how each of them ended.
+
+sweep.yaml      the sweep, as its file and the words beside it said it
+manifest.json   the trials: settings, seed, state; rewritten whenever one is added or ends
+trials/NAME/    an ordinary run directory a trial
+table.parquet   a row a trial (see ranking.py)
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import yaml
+
+from cliptune.errors import RunError
+from cliptune.record import RESULT, read_json
+from cliptune.storage import Folder, open_folder
+from cliptune.wording import flat
+from jobs.sweepfile import Settings, Sweep, brief, labelled
+
+SWEEP, MANIFEST, TRIALS = "sweep.yaml", "manifest.json", "trials"
+MAY_DIFFER = ("concurrency", "failures", "base.cluster.")
+STATES = ("waiting", "done", "stopped", "failed")
+
+
+@dataclass
+class Entry:
+    """A trial and how it ended."""
+
+    name: str
+    settings: Settings
+    seed: int
+    state: str = "waiting"
+    ended: str | None = None  # why, in words
+    error: str | None = None
+
+    @property
+    def label(self) -> str:
+        """Its settings in words; the same for all of its seeds."""
+        return labelled(self.settings)
+
+
+class Manifest:
+    """The trials of a sweep, in its folder."""
+
+    def __init__(self, folder: Folder, sweep: Sweep) -> None:
+        self._folder = folder
+        self.sweep = sweep
+        self.entries: list[Entry] = []
+        self._by_name: dict[str, Entry] = {}
+
+    @property
+    def place(self) -> str:
+        return self._folder.place
+
+    @property
+    def groups(self) -> list[list[Entry]]:
+        """The trials that have all but their seed in common."""
+        groups: dict[str, list[Entry]] = {}
+        for entry in self.entries:
+            groups.setdefault(json.dumps(entry.settings), []).append(entry)
+        return list(groups.values())
+
+    def __getitem__(self, name: str) -> Entry:
+        return self._by_name[name]
+
+    def run_dir(self, entry: Entry) -> str:
+        return f"{self.place}/{TRIALS}/{entry.name}"
+
+    def add(self, settings: Settings) -> None:
+        """A trial a seed; `write` makes it last."""
+        for seed in self.sweep.seeds:
+            self._take(Entry(_name(len(self.entries), settings, seed), settings, seed))
+
+    def write(self) -> None:
+        names = dict.fromkeys(name for entry in self.entries for name in entry.settings)
+        value = {
+            "schema_version": self.sweep.schema_version,
+            "varies": list(names),
+            "trials": [asdict(entry) for entry in self.entries],
+        }
+        content = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+        self._folder.write(MANIFEST, content.encode())
+
+    def write_file(self, name: str, content: bytes) -> None:
+        self._folder.write(name, content)
+
+    def read(self) -> None:
+        """The trials of an earlier session. Those that failed are waiting again, and what is done
+        is what has a result: the session may have died before it could write that here."""
+        value = read_json(self._folder, MANIFEST)
+        try:
+            for trial in value["trials"]:
+                self._take(Entry(**trial))
+        except (KeyError, TypeError) as error:
+            raise RunError(f"{self.place}/{MANIFEST} is damaged: {error}.") from None
+        for entry in self.entries:
+            if self._folder.exists(f"{TRIALS}/{entry.name}/{RESULT}"):
+                entry.state, entry.ended, entry.error = "done", self.reason(entry), None
+            elif entry.state != "stopped":
+                entry.state, entry.ended, entry.error = "waiting", None, None
+
+    def reason(self, entry: Entry) -> str | None:
+        """Why the search of a trial that is done ended."""
+        stopped = read_json(self._folder, f"{TRIALS}/{entry.name}/{RESULT}").get("stopped")
+        return None if stopped is None else str(stopped)
+
+    def _take(self, entry: Entry) -> None:
+        self.entries.append(entry)
+        self._by_name[entry.name] = entry
+
+
+@contextmanager
+def opened(place: str, sweep: Sweep) -> Iterator[tuple[Manifest, bool]]:
+    """The folder of a new sweep, or of this very one, held against others; whether it had begun."""
+    folder = open_folder(place)
+    folder.make()
+    with folder.locked():
+        manifest = Manifest(folder, sweep)
+        begun = folder.exists(MANIFEST)
+        if begun:
+            _refuse_another(folder, sweep)
+            manifest.read()
+        elif folder.exists("config.yaml"):
+            raise RunError(f"{place} holds a run, not a sweep. Give another folder with --into.")
+        folder.write(SWEEP, _yaml(sweep))
+        yield manifest, begun
+
+
+def _refuse_another(folder: Folder, now: Sweep) -> None:
+    try:
+        tree = yaml.safe_load(folder.read(SWEEP))
+    except (ValueError, yaml.YAMLError) as error:
+        raise RunError(f"{folder.place}/{SWEEP} is damaged: {error}.") from None
+    before, after = flat(tree), flat(_plain(now))
+    other = [
+        f"{name} is {_said(after, name)}, there it is {_said(before, name)}"
+        for name in dict.fromkeys((*after, *before))
+        if before.get(name) != after.get(name) and not name.startswith(MAY_DIFFER)
+    ]
+    if other:
+        raise RunError(
+            f"{folder.place} holds another sweep: {'; '.join(other[:4])}. Give another folder with "
+            "--into, or the same sweep to go on with it."
+        )
+
+
+def _said(tree: Mapping[str, Any], name: str) -> str:
+    return brief(tree[name]) if name in tree else "not given"
+
+
+def _plain(sweep: Sweep) -> dict[str, Any]:
+    tree: dict[str, Any] = json.loads(sweep.model_dump_json())
+    return tree
+
+
+def _yaml(sweep: Sweep) -> bytes:
+    return yaml.safe_dump(_plain(sweep), sort_keys=False, allow_unicode=True).encode()
+
+
+def _name(number: int, settings: Settings, seed: int) -> str:
+    """A folder's name that says what is in it."""
+    parts = [f"{name.rpartition('.')[2]}-{brief(value)}" for name, value in settings.items()]
+    text = re.sub(r"[^\w.-]+", "_", "-".join(parts))[:60].strip("._-")
+    return f"{number:03d}-{text}-seed-{seed}"

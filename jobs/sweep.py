@@ -1,0 +1,140 @@
+"""`cliptune sweep`: many searches on one cluster, a table of them, and their ranking."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from cliptune import limits
+from cliptune.errors import ConfigError, ScorerError
+from cliptune.loop import refuse_missing
+from cliptune.storage import SCHEME
+from cliptune.task import load_task
+from cluster.config import ClusterSearch
+from cluster.session import connected, is_starting
+from jobs.manifest import Manifest, opened
+from jobs.ranking import rank, ranking_table
+from jobs.signals import Stopped, leave, stopping
+from jobs.suggestions import EXTRA, Suggestions
+from jobs.sweepdisplay import SweepDisplay, choose
+from jobs.sweepfile import (
+    Settings,
+    Space,
+    Sweep,
+    config_of,
+    corners,
+    labelled,
+    points,
+    read_space,
+    read_sweep,
+    tree_of,
+)
+from jobs.sweepplan import SweepPlan, asha_of
+from jobs.words import make_console
+
+
+def main(
+    file: Path, words: Sequence[str], *, into: str | None, as_json: bool, listed: bool
+) -> None:
+    """Run what is left of a sweep, and print its ranking; or only list its trials."""
+    sweep = read_sweep(file, words)
+    space = read_space(sweep)
+    drawn = [] if sweep.searcher == "optuna" else list(points(sweep, space))
+    configs = _checked(sweep, drawn or corners(space))
+    if listed:
+        _list(sweep, drawn, configs)
+        return
+    display = choose(quiet=as_json)
+    place = into or f"sweeps/{file.stem}"
+    place = place if SCHEME.match(place) else str(Path(place).expanduser().absolute())
+    stopped: Stopped | None = None
+    with opened(place, sweep) as (manifest, begun):
+        for settings in [] if begun else drawn:
+            manifest.add(settings)
+        plan = SweepPlan(manifest, _suggestions(sweep, space, manifest), display)
+        try:
+            with stopping(at_once=is_starting), display:
+                _run(plan, configs, display)
+        except Stopped as signal:
+            stopped = signal
+    if stopped is not None:
+        display.stopped(place)
+        leave(stopped.exit_code)
+    _tell(plan, configs[0].search.selection, as_json=as_json)
+
+
+def _run(plan: SweepPlan, configs: Sequence[ClusterSearch], display: SweepDisplay) -> None:
+    """Everything that has no end yet, on Ray; nothing lasts of a sweep that is refused."""
+    if not plan.left:
+        plan.write()
+        return
+    try:
+        from cluster import tuning
+    except ImportError as error:
+        raise ConfigError(f"A sweep needs Ray Tune ({error}): {EXTRA}") from None
+    asha = asha_of(plan, configs)
+    display.phase("Starting Ray")
+    with connected(configs[0].cluster.address):
+        plan.refuse_what_never_fits(configs)
+        plan.write()
+        display.began(plan.manifest.place, plan.total, plan.total - plan.left)
+        sweep = plan.manifest.sweep
+        tuning.run(plan, display, concurrency=sweep.concurrency, failures=sweep.failures, asha=asha)
+
+
+def _checked(sweep: Sweep, every: Sequence[Settings]) -> list[ClusterSearch]:
+    """The configs of all settings, so that what is wrong with one is known before any is run."""
+    configs = [config_of(tree_of(sweep, one, sweep.seeds[0]), labelled(one)) for one in every]
+    examples: dict[str, int] = {}
+    for config, settings in zip(configs, every, strict=True):
+        refuse_missing(config)
+        task = config.task.model_dump_json()
+        if task not in examples:
+            examples[task] = len(load_task(config.task)["train"])
+        try:
+            limits.generations(config, examples[task])
+        except ConfigError as error:
+            raise ConfigError(f"{labelled(settings)}: {error}") from None
+    return configs
+
+
+def _suggestions(sweep: Sweep, space: Space, manifest: Manifest) -> Suggestions | None:
+    if sweep.searcher != "optuna":
+        return None
+    return Suggestions(space, sweep.seed, past=len(manifest.groups))
+
+
+def _list(sweep: Sweep, drawn: Sequence[Settings], configs: Sequence[ClusterSearch]) -> None:
+    """What would be run."""
+    console, seeds = make_console(), ", ".join(map(str, sweep.seeds))
+    for settings, config in zip(drawn, configs, strict=False):
+        budget = config.search.budget
+        prompts = "" if budget is None else f"  {budget:,} prompts"
+        console.print(f"{labelled(settings)}  seeds {seeds}{prompts}", soft_wrap=True)
+    count = (len(drawn) or sweep.samples) * len(sweep.seeds)
+    drawer = "" if drawn else ", drawn by Optuna one after another"
+    console.print(f"{count} trials{drawer}")
+
+
+def _tell(plan: SweepPlan, selection: str, *, as_json: bool) -> None:
+    """The ranking, and how many trials it lacks."""
+    ranks = rank(plan.manifest.groups, plan.rows)
+    console = make_console()
+    failed = [entry for entry in plan.manifest.entries if entry.state == "failed"]
+    if as_json:
+        value = {
+            "directory": plan.manifest.place,
+            "trials": len(plan.manifest.entries),
+            "failed": {entry.name: entry.error for entry in failed},
+            "ranking": [asdict(one) for one in ranks],
+        }
+        print(json.dumps(value, ensure_ascii=False))
+    else:
+        if ranks:
+            console.print(ranking_table(ranks, selection))
+        console.print(f"written to {plan.manifest.place}", soft_wrap=True)
+    if failed:
+        raise ScorerError(
+            f"{len(failed)} of {plan.total} trials failed, {failed[0].name} for one: "
+            f"{failed[0].error} The same command tries them again."
+        )

@@ -1,0 +1,99 @@
+"""A sweep's folder: which trials there are, and whose folder it is."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cliptune.errors import HeldError, RunError
+from jobs.manifest import opened
+from jobs.sweepfile import Sweep
+
+
+def sweep(**more: Any) -> Sweep:
+    tree = {"space": {"ensemble.clip_ratio": {"grid": [0.1, 0.3]}}, "seeds": 2, **more}
+    return Sweep.model_validate(tree)
+
+
+def begin(folder: Path, asked: Sweep) -> None:
+    with opened(str(folder), asked) as (manifest, begun):
+        assert not begun
+        for ratio in (0.1, 0.3):
+            manifest.add({"ensemble.clip_ratio": ratio})
+        manifest.write()
+
+
+def finish(folder: Path, name: str) -> None:
+    run = folder / "trials" / name
+    run.mkdir(parents=True)
+    (run / "result.json").write_text('{"stopped": "the budget is spent"}')
+
+
+def set_state(folder: Path, at: int, **values: Any) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["trials"][at] |= values
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def states(folder: Path, asked: Sweep) -> list[str]:
+    with opened(str(folder), asked) as (manifest, begun):
+        assert begun
+        return [entry.state for entry in manifest.entries]
+
+
+def test_a_trial_a_setting_and_seed_with_a_name_that_says_so(tmp_path: Path) -> None:
+    begin(tmp_path, sweep())
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert [trial["name"] for trial in manifest["trials"]] == [
+        "000-clip_ratio-0.1-seed-0",
+        "001-clip_ratio-0.1-seed-1",
+        "002-clip_ratio-0.3-seed-0",
+        "003-clip_ratio-0.3-seed-1",
+    ]
+    assert manifest["varies"] == ["ensemble.clip_ratio"]
+    assert manifest["trials"][2]["settings"] == {"ensemble.clip_ratio": 0.3}
+    assert yaml.safe_load((tmp_path / "sweep.yaml").read_text())["seeds"] == [0, 1]
+
+
+def test_what_has_a_result_is_done_and_what_failed_waits_again(tmp_path: Path) -> None:
+    begin(tmp_path, sweep())
+    finish(tmp_path, "001-clip_ratio-0.1-seed-1")
+    set_state(tmp_path, 0, state="stopped", ended="asha")
+    set_state(tmp_path, 2, state="failed", error="no")
+    assert states(tmp_path, sweep()) == ["stopped", "done", "waiting", "waiting"]
+
+
+def test_the_same_sweep_may_run_on_other_machines(tmp_path: Path) -> None:
+    begin(tmp_path, sweep())
+    other = sweep(base={"cluster": {"actors": 2}}, concurrency=1, failures=0)
+    assert states(tmp_path, other) == ["waiting"] * 4
+
+
+def test_another_sweep_is_refused_with_what_differs(tmp_path: Path) -> None:
+    begin(tmp_path, sweep())
+    with pytest.raises(RunError) as caught, opened(str(tmp_path), sweep(seeds=3)):
+        pass
+    assert "holds another sweep: seeds is 0+1+2, there it is 0+1" in str(caught.value)
+    with pytest.raises(RunError, match=r"base\.search\.budget is 80, there it is not given"):
+        states(tmp_path, sweep(base={"search": {"budget": 80}}))
+
+
+def test_two_sweeps_do_not_write_one_folder(tmp_path: Path) -> None:
+    with opened(str(tmp_path), sweep()), pytest.raises(HeldError), opened(str(tmp_path), sweep()):
+        pass
+
+
+def test_a_run_is_no_sweep(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(RunError, match="holds a run, not a sweep"), opened(str(tmp_path), sweep()):
+        pass
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"trials": [{"nom": 1}]}'])
+def test_a_damaged_manifest_is_said(tmp_path: Path, content: str) -> None:
+    begin(tmp_path, sweep())
+    (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(RunError, match="is damaged"), opened(str(tmp_path), sweep()):
+        pass
