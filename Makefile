@@ -14,7 +14,7 @@ search: $(VENV)/.demo ## learn a prompt for the embedded task; ARGS="search.seed
 	$(BIN)/cliptune search $(ARGS)
 
 test: $(VENV)/.test ## run the tests (up to 10 minutes on 2 cores); ARGS="-k name" selects
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(ARGS)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-slow: $(VENV)/.test ## run the tests that take longer
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow --timeout 1800 $(ARGS)

@@ -8,7 +8,7 @@ import torch
 from cliptune.device import resolve
 from cliptune.errors import ConfigError
 from cliptune.plan import Plan, Work
-from cluster.config import ClusterSearch
+from cluster.config import ActorRange, ClusterSearch
 from cluster.placement import Need, Node, capacity, shares
 from cluster.session import fit
 
@@ -47,7 +47,10 @@ def placed(config: ClusterSearch, machine: Node) -> tuple[ClusterSearch, str]:
     resources = cluster.model_copy(update={"gpus_per_actor": gpus})
     resolved = resolve(config.model_copy(update={"cluster": resources}), cuda=gpus > 0)
     room = capacity([machine], Need(cluster.threads_per_actor, gpus))
-    return resolved, "as given" + (f", this machine holds {room}" if cluster.most > room else "")
+    given = "as given"
+    if isinstance(cluster.actors, ActorRange):
+        given = f"the most of {cluster.actors.min} to {cluster.actors.max}"
+    return resolved, given + (f", this machine holds {room}" if cluster.most > room else "")
 
 
 def timed(

@@ -9,6 +9,9 @@ import typer
 
 import cliptune
 
+SEARCHING, JOBS = "Search", "Jobs of a Ray cluster"
+BEFORE, AFTER, HERE = "Before a search", "After it", "How well it runs here"
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -36,7 +39,7 @@ def _options(
     pass
 
 
-@app.command()
+@app.command(rich_help_panel=SEARCHING)
 def search(
     words: Annotated[
         list[str] | None,
@@ -100,7 +103,27 @@ Address = Annotated[
 JobId = Annotated[str, typer.Argument(metavar="ID", help="Of a job, as `cliptune jobs` has it.")]
 
 
-@app.command()
+@app.command(rich_help_panel=SEARCHING)
+def sweep(
+    file: Annotated[Path, typer.Argument(metavar="SWEEP.yaml", help="Base, space, seeds.")],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[key=value ...]", help="Settings of all trials, over the base."),
+    ] = None,
+    into: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Folder or URI; sweeps/SWEEP if not given."),
+    ] = None,
+    listed: Annotated[bool, typer.Option("--list", help="List the trials and run none.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Run many searches on one cluster and rank them; given again, go on where it ended."""
+    from jobs.sweep import main
+
+    main(file, words or [], into=into, as_json=json, listed=listed)
+
+
+@app.command(rich_help_panel=JOBS)
 def submit(
     words: Annotated[
         list[str] | None,
@@ -135,7 +158,7 @@ def submit(
     main(words or [], address=address, name=id, wait=wait, as_is=as_is or [])
 
 
-@app.command()
+@app.command(rich_help_panel=JOBS)
 def jobs(
     address: Address = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object a job.")] = False,
@@ -146,7 +169,7 @@ def jobs(
     main(address=address, as_json=json)
 
 
-@app.command()
+@app.command(rich_help_panel=JOBS)
 def logs(
     id: JobId,
     follow: Annotated[
@@ -160,7 +183,7 @@ def logs(
     main(id, address=address, following=follow)
 
 
-@app.command()
+@app.command(rich_help_panel=JOBS)
 def stop(id: JobId, address: Address = None) -> None:
     """Stop a job, so that submitting it again goes on with it."""
     from jobs.stop import main
@@ -168,7 +191,7 @@ def stop(id: JobId, address: Address = None) -> None:
     main(id, address=address)
 
 
-@app.command()
+@app.command(rich_help_panel=BEFORE)
 def task(
     words: Annotated[
         list[str] | None,
@@ -186,7 +209,7 @@ def task(
     main(read(words or []), as_json=json)
 
 
-@app.command()
+@app.command(rich_help_panel=BEFORE)
 def config(
     names: Annotated[
         list[str] | None,
@@ -202,7 +225,7 @@ def config(
     main(names or [], as_json=json)
 
 
-@app.command()
+@app.command(rich_help_panel=BEFORE)
 def plan(
     words: Annotated[
         list[str] | None,
@@ -234,7 +257,73 @@ def plan(
     main(read(words or []), seconds=seconds, record=record, measure=measure, as_json=json)
 
 
-@app.command()
+@app.command(rich_help_panel=AFTER)
+def show(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="Directories that searches have written.")
+    ],
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a run.")] = False,
+) -> None:
+    """Show a run, finished or not; or several, side by side."""
+    from jobs.show import main
+
+    main(runs, as_json=json)
+
+
+@app.command(rich_help_panel=AFTER)
+def report(
+    places: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN|SWEEP...", help="Directories that searches or sweeps have written."
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="The page; replaced where it is there.")
+    ] = Path("report.html"),
+    pictures: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write every picture there as well."),
+    ] = None,
+    format: Annotated[str, typer.Option(help="Of these pictures: png or svg.")] = "png",
+) -> None:
+    """Make one HTML page of a run, of several beside each other, or of a sweep."""
+    from jobs.report import main
+
+    main(places, out=out, pictures=pictures, kind=format)
+
+
+@app.command(rich_help_panel=AFTER)
+def evaluate(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The directory of a run.")],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[key=value ...]",
+            help="Other machines, or other places of the model and the examples, "
+            "e.g. cluster.actors=1 or model.name=PATH.",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="Other examples of the same classes: all of a file, or a split of a folder or of "
+            "a dataset, as in task.data.",
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Score the prompt of a run again: more measures, confusions, agreement of the subnetworks."""
+    from jobs import display
+    from jobs.evaluate import main
+
+    shown = display.choose(quiet=json or not sys.stdout.isatty(), json=False)
+    main(run, words or [], data=data, split=split, display=shown, as_json=json)
+
+
+@app.command(rich_help_panel=HERE)
 def benchmark(
     model: Annotated[
         str, typer.Option(help="A folder, or minilm, roberta-base, roberta-large: random weights.")
@@ -287,7 +376,7 @@ def benchmark(
     main(given, actors=given.pop("actors"), file=given.pop("json"))
 
 
-@app.command()
+@app.command(rich_help_panel=HERE)
 def scaling(
     actors: Annotated[str, typer.Option(metavar="N,N,...", help="Of each measurement.")] = (
         "2,8,32,64"
@@ -322,7 +411,7 @@ def scaling(
     )
 
 
-@app.command()
+@app.command(rich_help_panel=HERE)
 def chaos(
     words: Annotated[
         list[str] | None,
@@ -346,92 +435,6 @@ def chaos(
     from jobs.chaos import main
 
     main(given.pop("words") or [], file=given.pop("json"), **given)
-
-
-@app.command()
-def sweep(
-    file: Annotated[Path, typer.Argument(metavar="SWEEP.yaml", help="Base, space, seeds.")],
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[key=value ...]", help="Settings of all trials, over the base."),
-    ] = None,
-    into: Annotated[
-        str | None,
-        typer.Option(metavar="DIR", help="Folder or URI; sweeps/SWEEP if not given."),
-    ] = None,
-    listed: Annotated[bool, typer.Option("--list", help="List the trials and run none.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
-    """Run many searches on one cluster and rank them; given again, go on where it ended."""
-    from jobs.sweep import main
-
-    main(file, words or [], into=into, as_json=json, listed=listed)
-
-
-@app.command()
-def show(
-    runs: Annotated[
-        list[str], typer.Argument(metavar="RUN...", help="Directories that searches have written.")
-    ],
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a run.")] = False,
-) -> None:
-    """Show a run, finished or not; or several, side by side."""
-    from jobs.show import main
-
-    main(runs, as_json=json)
-
-
-@app.command()
-def report(
-    places: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="RUN|SWEEP...", help="Directories that searches or sweeps have written."
-        ),
-    ],
-    out: Annotated[
-        Path, typer.Option(metavar="FILE", help="The page; replaced where it is there.")
-    ] = Path("report.html"),
-    pictures: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Write every picture there as well."),
-    ] = None,
-    format: Annotated[str, typer.Option(help="Of these pictures: png or svg.")] = "png",
-) -> None:
-    """Make one HTML page of a run, of several beside each other, or of a sweep."""
-    from jobs.report import main
-
-    main(places, out=out, pictures=pictures, kind=format)
-
-
-@app.command()
-def evaluate(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="The directory of a run.")],
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[key=value ...]",
-            help="Other machines, or other places of the model and the examples, "
-            "e.g. cluster.actors=1 or model.name=PATH.",
-        ),
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PATH",
-            help="Other examples of the same classes: all of a file, or a split of a folder or of "
-            "a dataset, as in task.data.",
-        ),
-    ] = None,
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
-    """Score the prompt of a run again: more measures, confusions, agreement of the subnetworks."""
-    from jobs import display
-    from jobs.evaluate import main
-
-    shown = display.choose(quiet=json or not sys.stdout.isatty(), json=False)
-    main(run, words or [], data=data, split=split, display=shown, as_json=json)
 
 
 def run() -> None:

@@ -77,6 +77,12 @@ def test_a_given_number_need_not_fit_this_machine() -> None:
     assert placed(config(cluster={"actors": 2}), TWO)[1] == "as given"
 
 
+def test_of_a_range_the_most_are_planned_with() -> None:
+    found, why = placed(config(cluster={"actors": {"min": 2, "max": 8}}), FOUR)
+    assert found.cluster.most == 8
+    assert why == "the most of 2 to 8, this machine holds 4"
+
+
 def test_threads_decide_how_many_fit() -> None:
     assert placed(config(cluster={"threads_per_actor": 3}), FOUR)[0].cluster.actors == 1
     given = config(cluster={"threads_per_actor": 3, "actors": 2})

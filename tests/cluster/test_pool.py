@@ -219,8 +219,8 @@ def test_an_actor_that_fails_once_is_replaced_and_the_rewards_are_the_same(
         assert np.array_equal(pool.score(latents()), expected(config))
         assert pool.usage.retries > 0
         assert len(set(before) & set(pool.pids)) == actors - 1
-    assert len(notes.warnings) == 1
-    assert why in notes.warnings[0]
+    (said,) = (warning for warning in notes.warnings if "replaced" in warning)  # others may wait
+    assert why in said
 
 
 def test_an_actor_that_hangs_is_ended_and_replaced(config: Config) -> None:

@@ -22,9 +22,9 @@ pytest.importorskip("aiohttp", reason="ray[default] is not installed: it brings 
 
 
 @pytest.fixture(scope="module")
-def head(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def head(home: Path) -> Iterator[str]:
     write_token(home)
-    with authentication(), started_head(tmp_path_factory.mktemp("ray")) as address:
+    with authentication(), started_head() as address:
         yield address
 
 

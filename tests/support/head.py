@@ -2,10 +2,12 @@
 
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -46,8 +48,12 @@ def authentication(mode: str = "token", **more: str) -> Iterator[None]:
 
 
 @contextmanager
-def started_head(folder: Path, cpus: int = 1) -> Iterator[str]:
-    """The address of its dashboard; jobs find the `cliptune` of these tests."""
+def started_head(cpus: int = 1) -> Iterator[str]:
+    """The address of its dashboard; jobs find the `cliptune` of these tests.
+
+    Ray's files lie in a folder with a short path: there are sockets in it.
+    """
+    folder = tempfile.mkdtemp(prefix="ray-")
     dashboard, mark = free_port(), f"CLIPTUNE_TEST_HEAD={secrets.token_hex(8)}"
     own = dict([mark.split("=")], PATH=f"{BIN}:{os.environ['PATH']}")
     options = {
@@ -71,3 +77,4 @@ def started_head(folder: Path, cpus: int = 1) -> Iterator[str]:
         for pid in with_environment(mark):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(folder, ignore_errors=True)
