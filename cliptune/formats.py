@@ -180,7 +180,7 @@ def _read_parquet(path: Path, wanted: Wanted) -> Rows:
         with pq.ParquetFile(path) as file:
             need_columns(str(path), file.schema_arrow.names, wanted)
             table = file.read(columns=list(set(wanted.values())))
-    except pa.ArrowException as error:
+    except (pa.ArrowException, UnicodeDecodeError) as error:  # the latter of a column's name
         raise TaskError(f"{path} cannot be read as Parquet: {one_line(error)}.") from error
     return from_table(str(path), table, wanted)
 
@@ -194,9 +194,10 @@ def _read_arrow(path: Path, wanted: Wanted) -> Rows:
             is_file = file.read(6) == b"ARROW1"
             file.seek(0)
             table = (pa.ipc.open_file if is_file else pa.ipc.open_stream)(file).read_all()
-    except pa.ArrowException as error:
+            names = table.column_names
+    except (pa.ArrowException, UnicodeDecodeError) as error:  # the latter of a column's name
         raise TaskError(f"{path} cannot be read as Arrow: {one_line(error)}.") from error
-    need_columns(str(path), table.column_names, wanted)
+    need_columns(str(path), names, wanted)
     return from_table(str(path), table, wanted)
 
 

@@ -264,6 +264,16 @@ def test_a_text_of_damaged_bytes_is_refused(form: str, bad: bytes, tmp_path: Pat
     assert message(path).startswith(" cannot be read, it is damaged: ")
 
 
+@pytest.mark.parametrize("form", ["a.parquet", "a.arrow", "stream.arrow"])
+def test_a_column_whose_name_is_damaged_is_refused(form: str, tmp_path: Path) -> None:
+    path = tmp_path / form
+    write_as(tmp_path, form, [{"text": "fine", "label": 0, "unmistakable": 1}])
+    content = path.read_bytes()
+    assert b"unmistakable" in content
+    write(path, content.replace(b"unmistakable", b"unmistakabl\x80"))
+    assert " cannot be read as " in message(path)
+
+
 def test_a_name_that_says_no_format_is_refused(tmp_path: Path) -> None:
     said = message(write(tmp_path / "a.txt", "a"))
     assert "expected .jsonl, .json, .csv, .tsv, .parquet, .arrow" in said

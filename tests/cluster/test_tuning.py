@@ -187,7 +187,7 @@ def test_asha_stops_what_falls_behind_and_leaves_a_whole_run(trials: Trials) -> 
 def test_a_stopped_sweep_lets_go_of_all_and_its_trials_can_be_gone_on_with(
     trials: Trials,
 ) -> None:
-    made = trials.make("stopped", search={"budget": 40})
+    made = trials.make("stopped", search={"budget": 240})
     told: list[Report] = []
 
     class Impatient(Notes):

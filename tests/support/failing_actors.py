@@ -264,9 +264,11 @@ class NeverComesBack(TellsItsPid):
 
 
 class RunsShortLater(ScoringActor):
-    """Its memory holds micro-batches of two rows from the second generation's rewards on."""
+    """Its memory holds micro-batches of two rows from the second generation's rewards on; leaves
+    its process id beside the run."""
 
     def make_scorer(self, config: Config, task: Task, threads: int) -> Any:
+        beside(config, f"actor-{os.getpid()}").touch()
         scorer: Any = super().make_scorer(config, task, threads)
         run = scorer.run
 
