@@ -129,6 +129,7 @@ class LayerByLayer:
 
     The other layers keep the latents of the best candidate so far, as in BBTv2 (Sun et al., EMNLP
     2022): its fitness is that of all layers together, whichever was searched when it was found.
+    With dynamic clipping it comes from other masks each generation: a lucky one may stay.
     """
 
     def __init__(self, parts: Sequence[Strategy]) -> None:

@@ -19,6 +19,25 @@ app = typer.Typer(
     help="Clip-Tuning: learn a soft prompt for a frozen language model, without gradients, on Ray.",
 )
 
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[CONFIG.yaml] [key=value ...]",
+        help="Settings: a YAML file, then single ones over it, e.g. search.seed=1. None at all are "
+        "those of the embedded example.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+ReportFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report there.")]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="The cluster's dashboard; else RAY_API_SERVER_ADDRESS, else http://127.0.0.1:8265.",
+    ),
+]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="Of a job, as `cliptune jobs` has it.")]
+
 
 def _print_version(wanted: bool) -> None:
     if wanted:
@@ -41,14 +60,7 @@ def _options(
 
 @app.command(rich_help_panel=SEARCHING)
 def search(
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[CONFIG.yaml] [key=value ...]",
-            help="Settings: a YAML file, then single ones over it, e.g. search.seed=1. "
-            "None at all runs the embedded example.",
-        ),
-    ] = None,
+    words: Words = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")] = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object a generation, then the result.")
@@ -93,16 +105,6 @@ def search(
         main(read(words or [], resume), shown, resume=resume is not None)
 
 
-Address = Annotated[
-    str | None,
-    typer.Option(
-        metavar="URL",
-        help="The cluster's dashboard; else RAY_API_SERVER_ADDRESS, else http://127.0.0.1:8265.",
-    ),
-]
-JobId = Annotated[str, typer.Argument(metavar="ID", help="Of a job, as `cliptune jobs` has it.")]
-
-
 @app.command(rich_help_panel=SEARCHING)
 def sweep(
     file: Annotated[Path, typer.Argument(metavar="SWEEP.yaml", help="Base, space, seeds.")],
@@ -115,7 +117,7 @@ def sweep(
         typer.Option(metavar="DIR", help="Folder or URI; sweeps/SWEEP if not given."),
     ] = None,
     listed: Annotated[bool, typer.Option("--list", help="List the trials and run none.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Run many searches on one cluster and rank them; given again, go on where it ended."""
     from jobs.sweep import main
@@ -125,14 +127,7 @@ def sweep(
 
 @app.command(rich_help_panel=JOBS)
 def submit(
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[CONFIG.yaml] [key=value ...]",
-            help="Settings, as for a search; run_dir is a place on the cluster, by default "
-            "~/runs/ID on its head.",
-        ),
-    ] = None,
+    words: Words = None,
     address: Address = None,
     id: Annotated[
         str | None,
@@ -152,7 +147,10 @@ def submit(
         ),
     ] = None,
 ) -> None:
-    """Submit a search to a Ray cluster, or go on with it: as a job, with the files it needs."""
+    """Submit a search to a Ray cluster, or go on with it: as a job, with the files it needs.
+
+    Its run_dir is a place on the cluster, by default ~/runs/ID on its head.
+    """
     from jobs.submit import main
 
     main(words or [], address=address, name=id, wait=wait, as_is=as_is or [])
@@ -193,14 +191,8 @@ def stop(id: JobId, address: Address = None) -> None:
 
 @app.command(rich_help_panel=BEFORE)
 def task(
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[CONFIG.yaml] [key=value ...]",
-            help="Settings, as for a search. None at all shows the embedded example.",
-        ),
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    words: Words = None,
+    json: AsJson = False,
 ) -> None:
     """Show what a task looks like to its model: inputs, lengths, classes. Loads no weights."""
     from jobs.config import read
@@ -217,7 +209,7 @@ def config(
             metavar="[SECTION | SECTION.SETTING ...]", help="Only these, e.g. search or task.k."
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: AsJson = False,
 ) -> None:
     """List the settings: what each is for, its type and its default."""
     from jobs.settings import main
@@ -227,13 +219,7 @@ def config(
 
 @app.command(rich_help_panel=BEFORE)
 def plan(
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[CONFIG.yaml] [key=value ...]",
-            help="Settings, as for a search. None at all plans the embedded example.",
-        ),
-    ] = None,
+    words: Words = None,
     seconds: Annotated[
         float, typer.Option(min=0.1, help="How long to measure this machine's speed.")
     ] = 3.0,
@@ -248,7 +234,7 @@ def plan(
     measure: Annotated[
         bool, typer.Option("--measure/--no-measure", help="Say how long it takes, or only count.")
     ] = True,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Say what a search will cost: forward passes, tokens, memory, time. Starts no search."""
     from jobs.config import read
@@ -313,7 +299,7 @@ def evaluate(
         ),
     ] = None,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Score the prompt of a run again: more measures, confusions, agreement of the subnetworks."""
     from jobs import display
@@ -365,9 +351,7 @@ def benchmark(
     actors: Annotated[
         int, typer.Option(min=0, help="Also measure the engine's share with so many; 0 does not.")
     ] = 0,
-    json: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the report there.")
-    ] = None,
+    json: ReportFile = None,
 ) -> None:
     """Measure how fast the scorer is here, beside other ways to score and the machine itself."""
     given = dict(locals())
@@ -392,9 +376,7 @@ def scaling(
             "--memory", help="Show instead what 2 actors and the driver hold; units take no time."
         ),
     ] = False,
-    json: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the report there.")
-    ] = None,
+    json: ReportFile = None,
 ) -> None:
     """Measure what the engine adds to a generation, with actors here that compute nothing."""
     from jobs import display
@@ -413,22 +395,14 @@ def scaling(
 
 @app.command(rich_help_panel=HERE)
 def chaos(
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[CONFIG.yaml] [key=value ...]",
-            help="Settings, as for a search. None at all searches the embedded example.",
-        ),
-    ] = None,
+    words: Words = None,
     faults: Annotated[int, typer.Option(help="How many, spread over the search.")] = 100,
     generations: Annotated[int, typer.Option(help="Of the search.")] = 200,
     seed: Annotated[int, typer.Option(help="Of the faults: their kinds and when.")] = 0,
     nodes: Annotated[
         int, typer.Option(help="Machines with one CPU, beside a head that does no work.")
     ] = 2,
-    json: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the report there.")
-    ] = None,
+    json: ReportFile = None,
 ) -> None:
     """Search while actors, machines and the driver are killed; compare with a calm search."""
     given = dict(locals())
