@@ -20,7 +20,7 @@ test-slow: $(VENV)/.test ## run the tests that take longer
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow --timeout 1800 $(ARGS)
 
 lint: $(VENV)/.test ## check style and format
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/ruff check --no-cache . && $(BIN)/ruff format --check .
 
 types: $(VENV)/.test ## check types
 	$(BIN)/mypy

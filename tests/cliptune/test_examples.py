@@ -4,7 +4,7 @@ from pathlib import Path
 
 import datasets
 import pytest
-from examples import load, names, refusal, rows, write
+from numbered import load, names, refusal, rows, write
 
 from cliptune.config import TaskConfig
 from cliptune.errors import TaskError

@@ -7,7 +7,7 @@ import datasets
 import hub
 import pytest
 from datasets import ClassLabel, DatasetDict, Value
-from examples import FEATURES, Row, dataset, load, names, refusal, rows, write
+from numbered import FEATURES, Row, dataset, load, names, refusal, rows, write
 
 from cliptune.task import SPLITS
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from datasets import DatasetDict
-from examples import dataset, rows, whole, write
+from numbered import dataset, rows, whole, write
 
 from cliptune.errors import TaskError
 from cliptune.task import SPLITS

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-from examples import WORDS, Row, load, rows, write, write_splits
+from numbered import WORDS, Row, load, rows, write, write_splits
 
 from cliptune.config import Config, validate
 from cliptune.errors import TaskError

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from examples import labelled, load, refusal, rows, write, write_splits
+from numbered import labelled, load, refusal, rows, write, write_splits
 
 from cliptune.errors import TaskError
 from cliptune.task import Task

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from examples import labelled, load, refusal, write, write_splits
+from numbered import labelled, load, refusal, write, write_splits
 
 
 @pytest.fixture
