@@ -10,6 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
+
 from cliptune.config import Config
 from cliptune.errors import ConfigError, RunError
 from cliptune.hashing import digest
@@ -69,7 +72,7 @@ def refuse_another(path: str, before: Any, now: dict[str, Any]) -> None:
     other = [
         _difference(key, old.get(key), value)
         for key, value in new.items()
-        if value != old.get(key) and (key in old or key not in RECORDED_LATER)
+        if value != old.get(key) and (key in old or not _was_so_before(key, value))
     ]
     if other:
         raise RunError(
@@ -81,6 +84,18 @@ def refuse_another(path: str, before: Any, now: dict[str, Any]) -> None:
 def refuse_other_settings(path: str, *, before: Config, now: Config) -> None:
     """As `refuse_another`, by the settings alone: those of the run and those given now."""
     refuse_another(path, {"config": before.identity()}, {"config": _settled(now)})
+
+
+def _was_so_before(key: str, value: Any) -> bool:
+    """Whether a run that lacks it can be gone on with: a new setting's default changes nothing."""
+    if key in RECORDED_LATER:
+        return True
+    fields: Any = {"config": FieldInfo(annotation=Config)}
+    field = None
+    for part in key.split("."):
+        field = fields.get(part)
+        fields = getattr(field and field.annotation, "model_fields", {})
+    return field is not None and to_jsonable_python(field.default) == value
 
 
 def _difference(key: str, old: Any, new: Any) -> str:

@@ -108,6 +108,7 @@ def test_a_run_of_a_cliptune_that_knew_fewer_settings_goes_on(
     def older(*arguments: Any) -> dict[str, Any]:
         found = real(*arguments)
         assert found["config"]["task"].pop("max_tokens") is None
+        assert found["config"]["prompt"].pop("layers") == 1
         return found
 
     real = module.identity
@@ -116,6 +117,8 @@ def test_a_run_of_a_cliptune_that_knew_fewer_settings_goes_on(
         run(plain(tmp_path / "run", search=BUDGET))
     run(plain(tmp_path / "run", search={"budget": 40}), resume=True)
     assert len(read_run(Config, str(tmp_path / "run")).generations) == 5
+    with pytest.raises(RunError, match=r"prompt.layers is 2, the run's is None"):
+        run(plain(tmp_path / "run", search=BUDGET, prompt={"layers": 2}), resume=True)
 
 
 # Damage
