@@ -63,13 +63,14 @@ def row_of(entry: Entry, run_dir: str) -> Row:
         "ended": entry.ended,
         "error": entry.error,
         "run_dir": run_dir,
+        **entry.settings,
     }
     try:
         record = read_run(ClusterSearch, run_dir) if is_run(run_dir) else None
     except RunError:  # of a search that did not come to begin
         record = None
     if record is None:
-        return {**row, **entry.settings, "search.seed": entry.seed}
+        return {**row, "search.seed": entry.seed}
     config = flat(record.config.model_dump(mode="json"))
     settings = {name: value for name, value in config.items() if "." in name}
     return {**row, **_found(record), **settings}
