@@ -13,7 +13,7 @@ from cliptune.storage import SCHEME
 from cliptune.task import load_task
 from cluster.config import ClusterSearch
 from cluster.session import connected, is_starting
-from jobs.manifest import Manifest, opened
+from jobs.manifest import Manifest, grown, opened
 from jobs.ranking import rank, ranking_table
 from jobs.signals import Stopped, leave, stopping
 from jobs.suggestions import EXTRA, Suggestions
@@ -61,21 +61,40 @@ def place_of(into: str) -> str:
 
 def carry_out(prepared: Prepared, place: str, display: SweepDisplay) -> SweepPlan:
     """Run what is left of a sweep; where a signal stops that, the process ends here."""
-    stopped: Stopped | None = None
     with opened(place, prepared.sweep) as (manifest, begun):
         for settings in [] if begun else prepared.drawn:
             manifest.add(settings)
         suggestions = _suggestions(prepared.sweep, prepared.space, manifest)
         plan = SweepPlan(manifest, suggestions, display)
-        try:
-            with stopping(at_once=is_starting), display:
-                _run(plan, prepared.configs, display)
-        except Stopped as signal:
-            stopped = signal
+        stopped = _run_or_stop(plan, prepared.configs, display)
+    _leave_if(stopped, place, display)
+    return plan
+
+
+def carry_on(prepared: Prepared, place: str, display: SweepDisplay) -> SweepPlan:
+    """As `carry_out`, of a sweep that may have fewer or more trials than in the session before."""
+    with grown(place, prepared.sweep) as manifest:
+        plan = SweepPlan(manifest, None, display)
+        stopped = _run_or_stop(plan, prepared.configs, display)
+    _leave_if(stopped, place, display)
+    return plan
+
+
+def _run_or_stop(
+    plan: SweepPlan, configs: Sequence[ClusterSearch], display: SweepDisplay
+) -> Stopped | None:
+    try:
+        with stopping(at_once=is_starting), display:
+            _run(plan, configs, display)
+    except Stopped as signal:
+        return signal
+    return None
+
+
+def _leave_if(stopped: Stopped | None, place: str, display: SweepDisplay) -> None:
     if stopped is not None:
         display.stopped(place)
         leave(stopped.exit_code)
-    return plan
 
 
 def _run(plan: SweepPlan, configs: Sequence[ClusterSearch], display: SweepDisplay) -> None:

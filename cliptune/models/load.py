@@ -67,6 +67,14 @@ def load_structure(config: Config, task: Task) -> FrozenModel:
     return FAMILIES[architecture](module, tokenizer, task, config.model, config.prompt.position)
 
 
+def shape_of(name: str) -> tuple[int, int]:
+    """Layers of a model and the width of its word embeddings, by its config.json alone."""
+    source = _source(name)
+    config = _config(source).get_text_config()
+    width = getattr(config, "embedding_size", None) or config.hidden_size
+    return int(config.num_hidden_layers), int(width)
+
+
 def weights_digest(name: str) -> str:
     """SHA-256 over the model's safetensors files, in the order of their names."""
     source = _source(name)
@@ -110,12 +118,15 @@ def _source(name: str) -> str:
 def _architecture(source: str, config: ModelConfig) -> str:
     if config.readout != "auto":
         return config.readout
+    names = getattr(_config(source), "architectures", None) or []
+    return "masked-lm" if any(name.endswith("ForMaskedLM") for name in names) else "encoder"
+
+
+def _config(source: str) -> Any:
     try:
-        found = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        return AutoConfig.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # each of these files can be wrong in ways of its own
         raise ModelError(_not_found(source, error)) from error
-    names = getattr(found, "architectures", None) or []
-    return "masked-lm" if any(name.endswith("ForMaskedLM") for name in names) else "encoder"
 
 
 def _tokenizer(source: str) -> PreTrainedTokenizerBase:
