@@ -29,14 +29,24 @@ if TYPE_CHECKING:
 class LocalScorer(UnitScorer):
     """Scores in this process, on one device."""
 
-    def __init__(self, config: Config, task: Task, without: Collection[str] = ()) -> None:
-        """`without` names changes that would make the model faster, and are left out."""
+    def __init__(
+        self,
+        config: Config,
+        task: Task,
+        without: Collection[str] = (),
+        *,
+        differentiable: bool = False,
+    ) -> None:
+        """`without` names changes that would make the model faster, and are left out.
+
+        A model that is to be differentiated goes without any of them.
+        """
         config = resolve(config, cuda=torch.cuda.is_available())
         super().__init__(config, task)
         if config.model.device == "cpu":
             keep_freed_memory()
         try:
-            self.model = load_model(config, task, without)
+            self.model = load_model(config, task, None if differentiable else without)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -45,7 +55,7 @@ class LocalScorer(UnitScorer):
                 "smaller model, or model.dtype=bfloat16, takes less."
             ) from None
         self._thinner = Thinner(self.model.module)
-        self._soft_prompt = self.model.soft_prompt(config.prompt, config.search.sigma)
+        self.soft_prompt = self.model.soft_prompt(config.prompt, config.search.sigma)
         self.encoded = {
             name: self.model.encode(split, config.prompt.length)
             for name, split in task.splits.items()
@@ -79,11 +89,11 @@ class LocalScorer(UnitScorer):
         )
 
     def prompt(self, latent: Latent) -> PromptArray:
-        prompt = self._soft_prompt(latent[None])[0]
+        prompt = self.soft_prompt(latent[None])[0]
         return np.asarray(prompt.cpu().numpy(), dtype=np.float32)
 
     def nearest(self, latent: Latent) -> Neighbours:
-        return self.model.nearest(self._soft_prompt(latent[None])[0])
+        return self.model.nearest(self.soft_prompt(latent[None])[0])
 
     def facts(self) -> ModelFacts:
         return ModelFacts(
@@ -118,5 +128,5 @@ class LocalScorer(UnitScorer):
         """Prompts as `SoftPrompt` makes them, once for units of the same candidates."""
         of = latents.tobytes()
         if of != self._prompts[0]:
-            self._prompts = (of, self._soft_prompt(latents))
+            self._prompts = (of, self.soft_prompt(latents))
         return self._prompts[1]

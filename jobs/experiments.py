@@ -63,6 +63,11 @@ METHODS: Mapping[str, Callable[[Sizes], Tree]] = {
     "clip-dynamic": lambda sizes: {"ensemble": {"mode": "dynamic"}},
     "deep-bbt": lambda sizes: merge(FULL, _deep(sizes)),
     "deep-clip": _deep,
+    "prompt-tuning": lambda sizes: {
+        **FULL,
+        "prompt": {"projection": "identity", "dimension": sizes.numbers},
+        "search": {"method": "gradient"},
+    },
 }
 
 

@@ -40,8 +40,11 @@ MINILM_HUB = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
-def load_model(config: Config, task: Task, without: Collection[str] = ()) -> FrozenModel:
-    """Load the model that `model.name` names, ready to score `task`, but for some changes fast."""
+def load_model(config: Config, task: Task, without: Collection[str] | None = ()) -> FrozenModel:
+    """Load the model that `model.name` names, ready to score `task`, but for some changes fast.
+
+    `without` None leaves it wholly as it is.
+    """
     source = _source(config.model.name)
     architecture = _architecture(source, config.model)
     tokenizer = _tokenizer(source)
@@ -49,7 +52,8 @@ def load_model(config: Config, task: Task, without: Collection[str] = ()) -> Fro
     module.requires_grad_(False).eval()
     family = FAMILIES[architecture]
     model = family(module, tokenizer, task, config.model, config.prompt.position)
-    model.speed_up(without)
+    if without is not None:
+        model.speed_up(without)
     return model
 
 
