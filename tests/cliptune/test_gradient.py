@@ -1,4 +1,4 @@
-"""Prompt tuning: its gradient is the loss's, its steps are Adam's, its search one like any other."""
+"""Prompt tuning: its gradient is the loss's, its steps Adam's, its search one like any other."""
 
 from pathlib import Path
 from typing import Any
