@@ -9,13 +9,13 @@ from typing import Any
 
 from cliptune.config import merge
 from cliptune.errors import ConfigError
+from cliptune.results import MAIN
 from cliptune.wording import nearest
 from jobs.sweepfile import SEED, Sweep
 
 Tree = dict[str, Any]
 
 TASK = "{task}"  # in --data: the name of the task
-MAIN = "main"
 
 GLUE = {"data": "nyu-mll/glue", "splits": {"test": "validation"}}  # its test labels are hidden
 PAIR = {"text": "sentence1", "text_pair": "sentence2"}

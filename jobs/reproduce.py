@@ -10,12 +10,23 @@ from rich.table import Table
 from cliptune.config import merge, validate
 from cliptune.errors import ConfigError
 from cliptune.models.load import shape_of
+from cliptune.results import (
+    MAIN,
+    PAIRS,
+    RESULTS,
+    Cells,
+    difference_cells,
+    lines_of,
+    markdown,
+    results_of,
+    table_cells,
+    table_of,
+)
 from cliptune.storage import open_folder
 from cluster.config import ClusterSearch
 from jobs.config import read_tree
 from jobs.experiments import (
     EXPERIMENTS,
-    MAIN,
     METHODS,
     SEEDS,
     TASKS,
@@ -25,35 +36,13 @@ from jobs.experiments import (
     sweep_of,
 )
 from jobs.ranking import Row, parquet
-from jobs.results import (
-    Cells,
-    difference_cells,
-    lines_of,
-    markdown,
-    results_of,
-    table_cells,
-    table_of,
-    values_of,
-)
 from jobs.sweep import Prepared, carry_on, list_trials, place_of, prepare, refuse_failures
 from jobs.sweepdisplay import choose
 from jobs.sweepfile import brief
 from jobs.sweepplan import SweepPlan
 from jobs.words import make_console
 
-RESULTS, TABLES = "results.parquet", "results.md"
-PAIRS = (
-    ("clip-static", "bbt"),
-    ("clip-static", "bbt-equal-passes"),
-    ("clip-static", "clip-dynamic"),
-    ("clip-static", "random"),
-    ("clip-static", "manual"),
-    ("deep-bbt", "bbt"),
-    ("deep-clip", "clip-static"),
-    ("deep-clip", "deep-bbt"),
-    ("clip-static", "prompt-tuning"),
-    ("deep-clip", "prompt-tuning"),
-)
+TABLES = "results.md"
 
 
 def main(
@@ -115,7 +104,7 @@ def _valued(plan: SweepPlan) -> list[Row]:
     """The rows of a sweep with what it varies in words."""
     rows = []
     for entry in plan.manifest.entries:
-        varied = values_of(entry.settings)
+        varied = {n: v for n, v in entry.settings.items() if n not in ("task", "method")}
         value = ", ".join(brief(one) for one in varied.values()) if varied else None
         rows.append({**plan.rows[entry.name], "value": value})
     return rows

@@ -7,11 +7,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+from cliptune.errors import RunError
 from cliptune.randomness import generator
-from jobs.experiments import MAIN
-from jobs.ranking import Row
+from cliptune.storage import open_folder
 
+Row = dict[str, Any]
+
+RESULTS = "results.parquet"
+MAIN = "main"  # the experiment of the paper's table
 MANUAL = "manual"
 SCHEMA = pa.schema(
     [
@@ -28,6 +33,18 @@ SCHEMA = pa.schema(
         ("forward_passes", pa.int64()),  # prompts x subnetworks x training examples
         ("seconds", pa.float64()),  # of devices
     ]
+)
+PAIRS = (
+    ("clip-static", "bbt"),
+    ("clip-static", "bbt-equal-passes"),
+    ("clip-static", "clip-dynamic"),
+    ("clip-static", "random"),
+    ("clip-static", "manual"),
+    ("deep-bbt", "bbt"),
+    ("deep-clip", "clip-static"),
+    ("deep-clip", "deep-bbt"),
+    ("clip-static", "prompt-tuning"),
+    ("deep-clip", "prompt-tuning"),
 )
 RESAMPLES = 10_000
 LEVEL = 95  # percent
@@ -46,6 +63,29 @@ def results_of(rows: Iterable[Row], experiment: str) -> list[Row]:
 def table_of(results: Sequence[Row]) -> pa.Table:
     """The results by `SCHEMA`."""
     return pa.Table.from_pylist(list(results), schema=SCHEMA)
+
+
+def is_results(place: str) -> bool:
+    return open_folder(place).exists(RESULTS)
+
+
+def read_results(place: str) -> list[Row]:
+    """The results in a folder; RunError for a file that holds none."""
+    content = open_folder(place).read(RESULTS)
+    try:
+        table = pq.read_table(pa.BufferReader(content))
+        rows: list[Row] = table.select(SCHEMA.names).cast(SCHEMA).to_pylist()
+    except (pa.ArrowException, KeyError, ValueError, UnicodeDecodeError) as error:
+        what = " ".join(str(error).split())
+        raise RunError(f"{place}/{RESULTS} does not hold results: {what:.200}") from None
+    return rows
+
+
+def by_experiment(results: Sequence[Row]) -> dict[str, list[Row]]:
+    """Results by what they belong to, the main experiment first."""
+    names = dict.fromkeys([MAIN, *(row["setting"] for row in results)])
+    found = {name: [row for row in results if row["setting"] == name] for name in names}
+    return {name: rows for name, rows in found.items() if rows}
 
 
 def _result(row: Row, experiment: str) -> Row:
@@ -222,8 +262,3 @@ def markdown(cells: Cells) -> str:
     head, *body = cells
     rows = [head, ["---"] + ["---:"] * (len(head) - 1), *body]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
-
-
-def values_of(settings: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What an experiment varies besides task and method."""
-    return {name: value for name, value in settings.items() if name not in ("task", "method")}

@@ -1,43 +1,29 @@
 """The table of results: rows, means over seeds, and paired differences with intervals."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow.parquet import write_table as write_parquet
+from result_rows import row
 
-from jobs.results import (
+from cliptune.errors import RunError
+from cliptune.results import (
     SCHEMA,
+    by_experiment,
     difference,
     difference_cells,
+    is_results,
     lines_of,
     markdown,
     mean_of,
+    read_results,
     results_of,
     table_cells,
     table_of,
 )
-
-
-def row(task: str, seed: int, method: str, test: float, **more: Any) -> dict[str, Any]:
-    """A row of a sweep's table."""
-    return {
-        "task": task,
-        "seed": seed,
-        "method": method,
-        "value": None,
-        "state": "done",
-        "accuracy.manual.validation": 0.5,
-        "accuracy.manual.test": 0.6,
-        "accuracy.tuned.validation": 0.75,
-        "accuracy.tuned.test": test,
-        "f1.manual.test": 0.55,
-        "f1.tuned.test": test - 0.1,
-        "cost.prompts_scored": 600,
-        "cost.search_passes": 600 * 3 * 32,
-        "cost.device_seconds": 30.0,
-        **more,
-    }
-
 
 CELLS = [(task, seed) for task in ("sst2", "mrpc") for seed in (13, 21, 42)]
 GAINS = [0.01, 0.02, -0.01, 0.03, 0.0, 0.04]
@@ -147,3 +133,23 @@ def test_markdown_is_a_table() -> None:
     assert markdown([["method", "sst2"], ["bbt", "70.0"]]) == (
         "| method | sst2 |\n| --- | ---: |\n| bbt | 70.0 |\n"
     )
+
+
+def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
+    more = results_of([row("sst2", 13, "clip-static", 0.7, value="0.3")], "clip-ratio")
+    write_parquet(table_of([*more, *results()]), tmp_path / "results.parquet")
+    assert is_results(str(tmp_path))
+    found = by_experiment(read_results(str(tmp_path)))
+    assert list(found) == ["main", "clip-ratio"]
+    assert len(found["main"]) == 18
+    assert found["clip-ratio"][0]["value"] == "0.3"
+
+
+@pytest.mark.parametrize("what", ["no parquet", "another table"])
+def test_what_holds_no_results_is_refused(what: str, tmp_path: Path) -> None:
+    if what == "no parquet":
+        (tmp_path / "results.parquet").write_bytes(b"PAR1 and no more")
+    else:
+        write_parquet(pa.table({"task": ["sst2"]}), tmp_path / "results.parquet")
+    with pytest.raises(RunError, match="does not hold results"):
+        read_results(str(tmp_path))
