@@ -258,6 +258,11 @@ class StrategyConfig(Section):
     learning_rate: Positive = Field(0.1, description="of gradient alone: a step in the latent")
     loss: Loss = Field("cross-entropy", description="its negative is the reward")
     margin: Positive = Field(2.0, description="of the hinge loss")
+    candidate: Literal["fittest", "mean"] = Field(
+        "fittest",
+        description="which prompt of a generation is tried on validation, and may be chosen: its "
+        "fittest candidate, or the mean that cma-es drew its candidates around",
+    )
     selection: str = Field(
         "loss",
         pattern=r"^(loss|accuracy|macro-f1|[^:]+:\w+)$",
@@ -265,6 +270,12 @@ class StrategyConfig(Section):
         "macro-f1, or your own module:function or file.py:function",
     )
     seed: Seed = Field(0, description="of the strategy, and of all that has no seed of its own")
+
+    @model_validator(mode="after")
+    def _mean_is_of_a_distribution(self) -> Self:
+        if self.candidate == "mean" and self.method != "cma-es":
+            raise ValueError(f"candidate: mean goes with method cma-es alone; found {self.method}")
+        return self
 
     @model_validator(mode="after")
     def _budget_holds_a_generation(self) -> Self:
