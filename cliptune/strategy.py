@@ -1,7 +1,7 @@
 """Ask and tell: who proposes the next latents. CMA-ES (Hansen, arXiv 1604.00772), random search."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -87,6 +87,8 @@ class CMAES:
     returns the same eigenvectors in other bits: either would make two equal searches differ.
     """
 
+    diagonal = False
+
     def __init__(
         self, dimension: int, population: int, sigma: float, seed: int, layer: int = 0
     ) -> None:
@@ -107,6 +109,7 @@ class CMAES:
             "tolflatfitness": 10,
             "tolfun": 0,
             "tolfunhist": 0,
+            "CMA_diagonal": self.diagonal,
             "signals_filename": "",  # else pycma takes orders from a file in the user's folder
         }
         with threadpool_limits(1):
@@ -184,6 +187,19 @@ class LayerByLayer:
         return slice(self._turn * dimension, (self._turn + 1) * dimension)
 
 
+class SeparableCMAES(CMAES):
+    """CMA-ES whose covariance matrix is diagonal (Ros and Hansen, PPSN 2008): linear in d."""
+
+    diagonal = True
+
+
+KINDS: Mapping[str, Callable[..., Strategy]] = {
+    "cma-es": CMAES,
+    "sep-cma-es": SeparableCMAES,
+    "random": RandomSearch,
+}
+
+
 def _in_words(conditions: Mapping[str, object]) -> str | None:
     if not conditions:
         return None
@@ -243,7 +259,7 @@ def make_strategy(config: Config, task: Task) -> Strategy:
         from cliptune.gradient import prompt_tuning
 
         return prompt_tuning(config, task)
-    kind = CMAES if search.method == "cma-es" else RandomSearch
+    kind = KINDS[search.method]
     size = prompt.dimension, search.population, search.sigma
     layers = [kind(*size, search.seed, layer) for layer in range(prompt.layers)]
     return layers[0] if len(layers) == 1 else LayerByLayer(layers)
