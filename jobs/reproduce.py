@@ -8,21 +8,26 @@ from typing import Any
 from rich.table import Table
 
 from cliptune.config import merge, validate
-from cliptune.errors import ConfigError
+from cliptune.errors import ConfigError, RunError
 from cliptune.models.load import shape_of
+from cliptune.record import read_json
 from cliptune.results import (
     MAIN,
     RESULTS,
     Cells,
+    by_experiment,
     difference_cells,
     differences,
+    is_results,
     lines_of,
     markdown,
+    read_results,
     results_of,
     table_cells,
     table_of,
 )
 from cliptune.storage import open_folder
+from cliptune.wording import flat
 from cluster.config import ClusterSearch
 from jobs.config import read_tree
 from jobs.experiments import (
@@ -42,7 +47,7 @@ from jobs.sweepfile import brief
 from jobs.sweepplan import SweepPlan
 from jobs.words import make_console
 
-TABLES = "results.md"
+TABLES, SETTINGS = "results.md", "settings.json"
 
 
 def main(
@@ -80,13 +85,31 @@ def main(
         for one in prepared.values():
             list_trials(one)
         return
-    _run(prepared, place_of(into), as_json=as_json)
+    place = place_of(into)
+    _refuse_other_settings(place, base)
+    _run(prepared, place, as_json=as_json)
+
+
+def _refuse_other_settings(place: str, base: dict[str, Any]) -> None:
+    """Results of different settings have no common table. On which machines they came about does
+    not matter."""
+    folder = open_folder(place)
+    folder.make()
+    now = {name: value for name, value in flat(base).items() if not name.startswith("cluster.")}
+    before = flat(read_json(folder, SETTINGS)) if folder.exists(SETTINGS) else now
+    if other := [name for name in {**before, **now} if before.get(name) != now.get(name)]:
+        first = other[0]
+        raise RunError(
+            f"{place} holds results of other settings: {first} is {now.get(first)}, there it is "
+            f"{before.get(first)}. Give another folder with --into."
+        )
+    folder.write(SETTINGS, (json.dumps(now, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def _run(prepared: dict[str, Prepared], place: str, *, as_json: bool) -> None:
     """One experiment after the other; what is done is written after each."""
     plans: list[SweepPlan] = []
-    results: dict[str, list[Row]] = {}
+    results = by_experiment(read_results(place)) if is_results(place) else {}
     for name, one in prepared.items():
         plan = carry_on(one, f"{place}/{name}", choose(quiet=as_json))
         plans.append(plan)
@@ -125,12 +148,12 @@ def _sizes(base: dict[str, Any], budget: int) -> Sizes:
 def _seeds(asked: str | None) -> list[int]:
     if asked is None:
         return list(SEEDS)
-    try:
-        return [int(seed) for seed in asked.split(",")]
-    except ValueError:
+    seeds = [word.strip() for word in asked.split(",")]
+    if not all(seed.isdecimal() for seed in seeds):
         raise ConfigError(
             f"--seeds: expected whole numbers with commas, such as 13,21; found {asked!r}."
-        ) from None
+        )
+    return list(dict.fromkeys(map(int, seeds)))
 
 
 def _tables(results: dict[str, list[Row]]) -> list[tuple[str, Cells]]:

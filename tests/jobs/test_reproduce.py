@@ -73,6 +73,9 @@ def test_several_experiments_have_one_table(folder: Path, here: Here) -> None:
     values = [row["value"] for row in rows if row["setting"] == "subnetworks"]
     assert values == ["1", "2", "3", "5", "8"]
     assert "how many subnetworks" in done.stdout
+    again = go(folder, *SMALL, "--methods", "bbt")
+    assert "how many subnetworks" in again.stdout
+    assert len(results(folder)) == len(rows) + 1
 
 
 def test_every_method_runs_to_its_end(folder: Path, here: Here) -> None:
@@ -106,6 +109,7 @@ def test_searches_are_listed_and_not_run(folder: Path, here: Here) -> None:
     [
         (["--tasks", "sst3"], "did you mean sst2?"),
         (["--seeds", "one"], "--seeds: expected whole numbers"),
+        (["--seeds", "13,-1"], "--seeds: expected whole numbers"),
         (["run_dir=a"], "under --into"),
         (["--experiments", "clip-ratio", "--methods", "bbt"], "there is nothing to run"),
         (["--seeds", "99"], "16-99"),
@@ -125,4 +129,5 @@ def test_another_budget_in_the_same_folder_is_refused(folder: Path, here: Here) 
     assert go(folder, *SMALL, "--methods", "bbt").returncode == 0
     other = go(folder, *SMALL, "--methods", "bbt", "--budget", "12")
     assert other.returncode == 2
-    assert "base.search.budget is 12, there it is 8" in other.stderr
+    assert "search.budget is 12, there it is 8" in other.stderr
+    assert len(results(folder)) == 2
