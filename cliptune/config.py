@@ -140,6 +140,10 @@ class ModelConfig(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto: bfloat16 where the hardware multiplies it fast, else float32"
     )
+    quantize: Literal["8bit", "4bit"] | None = Field(
+        None,
+        description="weights of fewer bits by bitsandbytes, of the extra `large`; none if null",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU if there is")
     micro_batch: Count | Literal["auto"] = Field(
         "auto",

@@ -29,20 +29,26 @@ if TYPE_CHECKING:
 class LocalScorer(UnitScorer):
     """Scores in this process, on one device."""
 
-    def __init__(self, config: Config, task: Task, without: Collection[str] = ()) -> None:
-        """`without` names changes that would make the model faster, and are left out."""
+    def __init__(
+        self, config: Config, task: Task, without: Collection[str] = (), gpus: int = 1
+    ) -> None:
+        """`without` names changes that would make the model faster, and are left out.
+
+        A model is spread over all of several `gpus`.
+        """
         config = resolve(config, cuda=torch.cuda.is_available())
         super().__init__(config, task)
         if config.model.device == "cpu":
             keep_freed_memory()
         try:
-            self.model = load_model(config, task, without)
+            self.model = load_model(config, task, without, gpus)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             raise OutOfMemoryError(
                 f"{config.model.name} does not fit into the memory of {config.model.device}. A "
-                "smaller model, or model.dtype=bfloat16, takes less."
+                "smaller model, model.dtype=bfloat16 or model.quantize takes less; several GPUs an "
+                "actor (cluster.gpus_per_actor) hold more."
             ) from None
         self._thinner = Thinner(self.model.module)
         self._soft_prompt = self.model.soft_prompt(config.prompt, config.search.sigma)

@@ -93,7 +93,12 @@ def settings(
     """What a LocalScorer reads of a search's config; the rest are that one's defaults."""
     tree: Any = Settings(
         model=Settings(
-            name=model, readout="masked-lm", dtype=dtype, device=device, micro_batch=micro_batch
+            name=model,
+            readout="masked-lm",
+            dtype=dtype,
+            quantize=None,
+            device=device,
+            micro_batch=micro_batch,
         ),
         prompt=Settings(
             length=length,

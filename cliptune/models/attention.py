@@ -16,7 +16,7 @@ from transformers.masking_utils import (
 )
 
 from cliptune.models.fast import Undo, UnsuitedError, place, swapped
-from cliptune.thinning import Sites
+from cliptune.sites import Sites
 
 ATTENTION = "cliptune"
 PROJECTIONS = (("query", "key", "value"), ("q_lin", "k_lin", "v_lin"))

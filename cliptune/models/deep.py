@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from cliptune.errors import ConfigError
-from cliptune.thinning import find_sites
+from cliptune.sites import find_sites
 
 
 class DeepPrompts:

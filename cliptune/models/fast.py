@@ -13,7 +13,7 @@ from transformers.pytorch_utils import Conv1D
 
 from cliptune.device import is_out_of_memory
 from cliptune.errors import ModelError
-from cliptune.thinning import Sites, find_sites
+from cliptune.sites import Sites, find_sites
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}  # relative, of the scores' norm; else 0.1
 

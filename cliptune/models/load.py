@@ -29,6 +29,7 @@ from cliptune.models import fast
 from cliptune.models.base import FrozenModel
 from cliptune.models.causal_lm import CausalLM
 from cliptune.models.encoder import Encoder
+from cliptune.models.large import placement
 from cliptune.models.masked_lm import MaskedLM
 from cliptune.models.seq2seq import Seq2Seq
 from cliptune.task import Task
@@ -53,12 +54,17 @@ MINILM_HUB = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
-def load_model(config: Config, task: Task, without: Collection[str] = ()) -> FrozenModel:
-    """Load the model that `model.name` names, ready to score `task`, but for some changes fast."""
+def load_model(
+    config: Config, task: Task, without: Collection[str] = (), gpus: int = 1
+) -> FrozenModel:
+    """Load the model that `model.name` names, ready to score `task`, but for some changes fast.
+
+    On a GPU it takes the first one, or all of several `gpus`.
+    """
     source = _source(config.model.name)
     architecture = _architecture(source, config.model)
     tokenizer = _tokenizer(source)
-    module = _weights(source, architecture, config.model)
+    module = _weights(source, architecture, config.model, placement(config.model, gpus))
     fast.with_linear_layers(module)
     module.requires_grad_(False).eval()
     family = FAMILIES[architecture]
@@ -158,7 +164,9 @@ def _tokenizer(source: str) -> PreTrainedTokenizerBase:
         raise ModelError(_not_found(source, error)) from error
 
 
-def _weights(source: str, architecture: str, config: ModelConfig) -> PreTrainedModel:
+def _weights(
+    source: str, architecture: str, config: ModelConfig, placed: dict[str, Any]
+) -> PreTrainedModel:
     dtype = getattr(torch, config.dtype)
     logging.disable_progress_bar()
     try:
@@ -168,6 +176,7 @@ def _weights(source: str, architecture: str, config: ModelConfig) -> PreTrainedM
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
+            **placed,
         )
     except Exception as error:  # each of these files can be wrong in ways of its own
         raise ModelError(_not_found(source, error)) from error
@@ -176,8 +185,7 @@ def _weights(source: str, architecture: str, config: ModelConfig) -> PreTrainedM
             f"{source} has no weights for {missing[0]} ({len(missing)} missing), which the "
             f"{architecture} read-out needs. Choose another model or model.readout."
         )
-    device = config.device
-    loaded: PreTrainedModel = module.to(device)
+    loaded: PreTrainedModel = module if placed else module.to(config.device)
     return loaded
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import tiny
 import torch
 import transformers as hf
-from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
 
 from cliptune.models import load
@@ -65,6 +65,7 @@ def byte_level(begin: bool = False, end: bool = False) -> Any:
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=1000,  # more than there are: every word becomes one token
         special_tokens=special,
@@ -93,6 +94,7 @@ def sentinels() -> Any:
         models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="<unk>")
     )
     core.pre_tokenizer = pre_tokenizers.Metaspace()
+    core.decoder = decoders.Metaspace()
     core.post_processor = processors.TemplateProcessing(
         single="$A </s>", special_tokens=[("</s>", 1)]
     )
@@ -102,7 +104,9 @@ def sentinels() -> Any:
         pad_token="<pad>",
         eos_token="</s>",
         unk_token="<unk>",
-        additional_special_tokens=special[3:],
+        additional_special_tokens=[
+            AddedToken(sentinel, lstrip=True, special=True) for sentinel in special[3:]
+        ],
     )
 
 

@@ -13,9 +13,10 @@ from cliptune.local import LocalScorer
 from cliptune.models import fast
 from cliptune.models.base import FrozenModel
 from cliptune.models.load import load_structure
+from cliptune.sites import find_sites
 from cliptune.subnetwork import SubnetworkSpec
 from cliptune.task import load_task
-from cliptune.thinning import find_sites, hooked
+from cliptune.thinning import hooked
 
 NAMES = list(families.FAMILIES)
 SPEC = SubnetworkSpec(1, 5, 0.3, ("embedding", "attention-output", "ffn-hidden", "ffn-output"))
