@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import failing_actors
+import families
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -138,6 +139,25 @@ def retries_by_generation(run_dir: Path) -> list[int]:
         pa.ipc.open_file(pa.BufferReader(file.read_bytes())).read_all()["retries"][0].as_py()
         for file in sorted((run_dir / "telemetry").iterdir())
     ]
+
+
+@pytest.mark.parametrize(("name", "layers"), [("Llama", 2), ("T5", 1)])
+def test_other_families_rewards_do_not_depend_on_the_number_of_actors(
+    name: str, layers: int, task_dir: Path, tmp_path: Path
+) -> None:
+    """A causal model's prompt is computed for the first micro-batch that an actor is given."""
+    folder = families.save(name, tmp_path)
+    config = tiny.config(
+        folder,
+        task_dir,
+        task={"template": "{text} . it was {mask}"},
+        prompt={"layers": layers},
+        model={"micro_batch": 4},
+    )
+    some = np.random.default_rng(0).standard_normal((6, 5 * layers))
+    with make_pool(config, 2) as pool:
+        rewards = pool.score(some)
+    assert np.array_equal(rewards, LocalScorer(config, load_task(config.task)).score(some))
 
 
 def test_actor_killed_amid_a_unit_is_replaced_and_the_rewards_are_the_same(

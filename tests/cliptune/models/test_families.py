@@ -185,3 +185,14 @@ def test_a_model_without_its_weights_tokenises_like_the_whole_one(
     for what in ("width", "max_positions", "max_input", "prompt_offset", "shows_mask"):
         assert getattr(structure, what) == getattr(scorer.model, what)
     assert structure.encode(scorer.task["train"], 3) == scorer.encoded["train"]
+
+
+def test_the_docs_name_the_families_that_are_tested() -> None:
+    text = (Path(__file__).parents[3] / "docs/models.md").read_text(encoding="utf-8")
+    _, _, table = text.partition("| family |")
+    rows = [line.split(" | ") for line in table.split("\n\n")[0].splitlines()[2:]]
+    named = {row[0].removeprefix("| "): row for row in rows}
+    assert list(named) == NAMES
+    for name, family in families.FAMILIES.items():
+        assert f"`{family.readout}`" in named[name][1]
+        assert named[name][3].startswith("no") != family.deep
