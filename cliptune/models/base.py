@@ -63,7 +63,7 @@ class FrozenModel(ABC):
         self._embed = module.get_input_embeddings()
         self._leading = _leading_special_tokens(tokenizer)
         self._offset = 0 if position == "front" else len(self._leading)
-        self.parameters = sum(parameter.numel() for parameter in module.parameters())
+        self.parameters = int(module.num_parameters())  # two a byte, where they have 4 bits
         self._deep = DeepPrompts(module, self._offset)
         self.as_it_was: dict[str, str] = {}  # what could not be made faster, and why
 
