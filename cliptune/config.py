@@ -173,6 +173,11 @@ class PromptConfig(Section):
     )
     text: str | None = Field(None, description="for init: text")
     file: File | None = Field(None, description="for init: file, a safetensors with `prompt`")
+    projection: Literal["normal", "identity"] = Field(
+        "normal",
+        description="A: normal numbers, or none: the latent is then the prompt's offset itself, "
+        "and prompt.dimension is its length times the model's width",
+    )
     scale: Positive = Field(1.0, description="alpha: spread of A z against the embeddings'")
     seed: Seed = Field(0, description="of P0's vocabulary draw and A; search.seed unless given")
 
@@ -237,7 +242,11 @@ class EnsembleConfig(Section):
 class StrategyConfig(Section):
     """The search over latents."""
 
-    method: Literal["cma-es", "random"] = Field("cma-es", description="random is the baseline")
+    method: Literal["cma-es", "random", "gradient"] = Field(
+        "cma-es",
+        description="random is the baseline; gradient, prompt tuning by Adam, is no black box: it "
+        "goes back through a model of the driver's own",
+    )
     budget: Count | None = Field(8000, description="prompts scored; no limit if null")
     max_forward_passes: Count | None = Field(
         None, description="prompts x subnetworks x training examples; no limit if null"
@@ -250,6 +259,7 @@ class StrategyConfig(Section):
         20, ge=3, le=10_000, description="candidates a generation; pycma fails with two"
     )
     sigma: Positive = Field(1.0, description="initial step size")
+    learning_rate: Positive = Field(0.1, description="of gradient alone: a step in the latent")
     loss: Loss = Field("cross-entropy", description="its negative is the reward")
     margin: Positive = Field(2.0, description="of the hinge loss")
     selection: str = Field(
@@ -307,6 +317,23 @@ class Config(Section):
         None,
         description="folder or URI (s3://, gs://, ...), new; runs/<task>-<time> if null",
     )
+
+    @model_validator(mode="after")
+    def _gradient_has_what_it_needs(self) -> Self:
+        if self.search.method != "gradient":
+            return self
+        for setting, found, needed in (
+            ("ensemble.mode", self.ensemble.mode, "none"),
+            ("prompt.layers", self.prompt.layers, 1),
+        ):
+            if found != needed:
+                raise ValueError(
+                    f"search.method gradient goes through the full network, from its input alone: "
+                    f"{setting} must be {needed}, found {found}"
+                )
+        if self.search.loss == "accuracy":
+            raise ValueError("search.method gradient needs a loss that has one, accuracy has none")
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -30,18 +30,25 @@ class LocalScorer(UnitScorer):
     """Scores in this process, on one device."""
 
     def __init__(
-        self, config: Config, task: Task, without: Collection[str] = (), gpus: int = 1
+        self,
+        config: Config,
+        task: Task,
+        without: Collection[str] = (),
+        *,
+        differentiable: bool = False,
+        gpus: int = 1,
     ) -> None:
         """`without` names changes that would make the model faster, and are left out.
 
-        A model is spread over all of several `gpus`.
+        A model that is to be differentiated goes without any of them. It is spread over all of
+        several `gpus`.
         """
         config = resolve(config, cuda=torch.cuda.is_available())
         super().__init__(config, task)
         if config.model.device == "cpu":
             keep_freed_memory()
         try:
-            self.model = load_model(config, task, without, gpus)
+            self.model = load_model(config, task, None if differentiable else without, gpus)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -51,7 +58,7 @@ class LocalScorer(UnitScorer):
                 "actor (cluster.gpus_per_actor) hold more."
             ) from None
         self._thinner = Thinner(self.model.module)
-        self._soft_prompt = self.model.soft_prompt(config.prompt, config.search.sigma)
+        self.soft_prompt = self.model.soft_prompt(config.prompt, config.search.sigma)
         self.encoded = {
             name: self.model.encode(split, config.prompt.length)
             for name, split in task.splits.items()
@@ -85,11 +92,11 @@ class LocalScorer(UnitScorer):
         )
 
     def prompt(self, latent: Latent) -> PromptArray:
-        prompt = self._soft_prompt(latent[None])[0]
+        prompt = self.soft_prompt(latent[None])[0]
         return np.asarray(prompt.cpu().numpy(), dtype=np.float32)
 
     def nearest(self, latent: Latent) -> Neighbours:
-        return self.model.nearest(self._soft_prompt(latent[None])[0])
+        return self.model.nearest(self.soft_prompt(latent[None])[0])
 
     def facts(self) -> ModelFacts:
         return ModelFacts(
@@ -124,5 +131,5 @@ class LocalScorer(UnitScorer):
         """Prompts as `SoftPrompt` makes them, once for units of the same candidates."""
         of = latents.tobytes()
         if of != self._prompts[0]:
-            self._prompts = (of, self._soft_prompt(latents))
+            self._prompts = (of, self.soft_prompt(latents))
         return self._prompts[1]

@@ -65,7 +65,7 @@ def advance(scorer: Scorer, run: RunDirectory, observer: Observer) -> Result:
             "its journal, but not bit for bit as it would have there."
         )
     observer.begun(config, run.path, len(past))
-    strategy = make_strategy(config)
+    strategy = make_strategy(config, task)
     _relive(past, strategy, run, observer)
     if past and past[-1].micro_batch is not None:
         scorer.micro_batch = past[-1].micro_batch

@@ -10,7 +10,7 @@ import importlib.util
 import inspect
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,23 @@ def negative_loss(probabilities: Probabilities, labels: Labels) -> float:
 def macro_f1(probabilities: Probabilities, labels: Labels) -> float:
     """Mean over classes of 2 TP / (2 TP + FP + FN), for the classes that occur in either."""
     table = confusion(probabilities.argmax(axis=-1), labels, probabilities.shape[-1])
+    occurs, each = _f1_by_class(table)
+    return float(each[occurs > 0].mean())
+
+
+def f1(table: Sequence[Sequence[int]] | NDArray[np.int64]) -> float:
+    """F1 of the second of two classes, as of MRPC's paraphrases; of more classes their mean.
+
+    `table` is a `confusion`, `(classes, classes)`.
+    """
+    occurs, each = _f1_by_class(np.asarray(table))
+    return float(each[1] if len(each) == 2 else each[occurs > 0].mean())
+
+
+def _f1_by_class(table: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """How often each class occurs, right or predicted, and its F1."""
     occurs = table.sum(axis=0) + table.sum(axis=1)
-    return float((2 * table.diagonal() / np.maximum(occurs, 1))[occurs > 0].mean())
+    return occurs, 2 * table.diagonal() / np.maximum(occurs, 1)
 
 
 def confusion(predicted: Predictions, labels: Labels, classes: int) -> NDArray[np.int64]:

@@ -18,40 +18,64 @@ from torch import Tensor
 
 from cliptune.errors import ConfigError
 from cliptune.randomness import generator
-from cliptune.types import Latents
+from cliptune.types import Latent, Latents
 
 if TYPE_CHECKING:
     from cliptune.config import PromptConfig
 
 
-def projection_std(embeddings: Tensor, dimension: int, scale: float, sigma: float) -> float:
+def projection_std(spread: float, dimension: int, scale: float, sigma: float) -> float:
     """Standard deviation of A's entries, alpha * std(E) / (sqrt(d) * sigma).
 
-    With z ~ N(0, sigma^2 I), A z then spreads alpha times as far as the word embeddings E do.
-    From the code of Black-Box Tuning (Sun et al., ICML 2022).
+    With z ~ N(0, sigma^2 I), A z then spreads alpha times as far as the word embeddings E do, whose
+    standard deviation is `spread`. From the code of Black-Box Tuning (Sun et al., ICML 2022).
     """
-    spread = float(embeddings.float().std())
     return scale * spread / (math.sqrt(dimension) * sigma)
 
 
 class RandomProjection:
     """The fixed matrix A of a layer, `(length * width, d)`, normal and drawn from a seed."""
 
-    def __init__(self, size: int, dimension: int, std: float, seed: int, layer: int = 0) -> None:
+    def __init__(
+        self, shape: tuple[int, int], std: float, seed: int, layer: int, device: torch.device
+    ) -> None:
         purpose = ("projection", seed) if layer == 0 else ("projection", seed, layer)
-        matrix = generator(*purpose).standard_normal((size, dimension), dtype=np.float32)
-        self.matrix = torch.from_numpy(matrix).mul_(std)
+        matrix = generator(*purpose).standard_normal(shape, dtype=np.float32)
+        self.matrix = torch.from_numpy(matrix).mul_(std).to(device)
 
     def __call__(self, latents: Latents) -> Tensor:
         """`(candidates, d)` float64 to `(candidates, length * width)` float32."""
         z = torch.tensor(latents, dtype=torch.float32, device=self.matrix.device)
         return z @ self.matrix.T
 
+    def back(self, gradient: Tensor) -> Tensor:
+        """A gradient `(length * width,)` of the offset as one of the latent, `(d,)`."""
+        return gradient @ self.matrix
+
+
+class Identity:
+    """No projection: the latent is the prompt's offset, but for its scale."""
+
+    def __init__(self, scale: float, device: torch.device) -> None:
+        self._scale = scale
+        self._device = device
+
+    def __call__(self, latents: Latents) -> Tensor:
+        """`(candidates, length * width)` float64 to the same in float32."""
+        return torch.tensor(latents, dtype=torch.float32, device=self._device).mul_(self._scale)
+
+    def back(self, gradient: Tensor) -> Tensor:
+        """A gradient `(length * width,)` of the offset as one of the latent."""
+        return gradient * self._scale
+
+
+Projection = RandomProjection | Identity
+
 
 class SoftPrompt:
     """P0 and the projections of one search, on the model's device."""
 
-    def __init__(self, initial: Tensor, projections: Sequence[RandomProjection]) -> None:
+    def __init__(self, initial: Tensor, projections: Sequence[Projection]) -> None:
         """One projection a layer; the first layer is the model's input."""
         self.initial = initial
         self._projections = projections
@@ -71,6 +95,11 @@ class SoftPrompt:
         first = self.initial + offsets[0]
         return first if len(offsets) == 1 else torch.stack([first, *offsets[1:]], dim=1)
 
+    def back(self, gradient: Tensor) -> Latent:
+        """The gradient of a latent from that of its prompt, `(length, width)`, of one layer."""
+        (projection,) = self._projections
+        return projection.back(gradient.flatten()).cpu().numpy().astype(np.float64)
+
 
 def build_prompt(
     config: PromptConfig,
@@ -87,19 +116,30 @@ def build_prompt(
     """
     width = embeddings.shape[1]
     initial = _initial(config, embeddings, special, tokenize).to(embeddings.device)
-    stds = [projection_std(embeddings, config.dimension, config.scale, sigma)]
+    spread = [float(embeddings.float().std())]
     if config.layers > 1:
-        stds += [
-            config.scale * spread / (math.sqrt(config.dimension) * sigma)
-            for spread in spreads(initial)
-        ]
-    projections = []
-    for layer, std in enumerate(stds):
-        size = config.length * width
-        projection = RandomProjection(size, config.dimension, std, config.seed, layer)
-        projection.matrix = projection.matrix.to(embeddings.device)
-        projections.append(projection)
+        spread += spreads(initial)
+    projections = [
+        _projection(config, sigma, width, each, layer, embeddings.device)
+        for layer, each in enumerate(spread)
+    ]
     return SoftPrompt(initial, projections)
+
+
+def _projection(
+    config: PromptConfig, sigma: float, width: int, spread: float, layer: int, device: torch.device
+) -> Projection:
+    size = config.length * width
+    if config.projection == "identity":
+        if config.dimension != size:
+            raise ConfigError(
+                "prompt.projection identity has a latent as large as the prompt: prompt.dimension "
+                f"must be {config.length} vectors x width {width} = {size}; found "
+                f"{config.dimension}."
+            )
+        return Identity(projection_std(spread, 1, config.scale, sigma), device)
+    std = projection_std(spread, config.dimension, config.scale, sigma)
+    return RandomProjection((size, config.dimension), std, config.seed, layer, device)
 
 
 def _initial(

@@ -10,6 +10,7 @@ from threadpoolctl import threadpool_limits
 from cliptune.config import Config
 from cliptune.errors import StrategyError
 from cliptune.randomness import generator
+from cliptune.task import Task
 from cliptune.types import Fitness, Latent, Latents
 
 STRATEGY_ENDED = "CMA-ES ended the search"
@@ -61,7 +62,7 @@ class RandomSearch:
         self._shape = (population, dimension)
         self._sigma = sigma
         self._rng = _draws(seed, layer)
-        self._turn = _Turn()
+        self._turn = Turn()
 
     @property
     def step_size(self) -> float:
@@ -105,7 +106,7 @@ class CMAES:
         }
         with threadpool_limits(1):
             self._cma = cma.CMAEvolutionStrategy(np.zeros(dimension), sigma, options)
-        self._turn = _Turn()
+        self._turn = Turn()
         self.termination: str | None = None
 
     @property
@@ -173,7 +174,7 @@ def _in_words(conditions: Mapping[str, object]) -> str | None:
     return f"{STRATEGY_ENDED}: {TERMINATIONS.get(name, name)} ({name})"
 
 
-class _Turn:
+class Turn:
     """Whose turn it is, and that what is told is what was asked."""
 
     def __init__(self) -> None:
@@ -218,9 +219,13 @@ def replay(strategy: Strategy, latents: Latents, fitness: Fitness) -> float:
     return float(np.abs(asked - latents).max())
 
 
-def make_strategy(config: Config) -> Strategy:
+def make_strategy(config: Config, task: Task) -> Strategy:
     """The strategy that `search.method` names."""
     search, prompt = config.search, config.prompt
+    if search.method == "gradient":
+        from cliptune.gradient import prompt_tuning
+
+        return prompt_tuning(config, task)
     kind = CMAES if search.method == "cma-es" else RandomSearch
     size = prompt.dimension, search.population, search.sigma
     layers = [kind(*size, search.seed, layer) for layer in range(prompt.layers)]

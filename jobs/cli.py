@@ -125,6 +125,52 @@ def sweep(
     main(file, words or [], into=into, as_json=json, listed=listed)
 
 
+@app.command(rich_help_panel=SEARCHING)
+def reproduce(
+    words: Words = None,
+    tasks: Annotated[
+        str | None, typer.Option(metavar="NAME,...", help="sst2, agnews, ...: all seven if none.")
+    ] = None,
+    methods: Annotated[
+        str | None, typer.Option(metavar="NAME,...", help="bbt, clip-static, ...: all if none.")
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option(metavar="N,...", help="Of splits; 13,21,42,87,100 if none.")
+    ] = None,
+    budget: Annotated[int, typer.Option(min=1, help="Prompts of a search.")] = 8000,
+    experiments: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,...", help="main, clip-ratio, ...: main alone if none."),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH", help="Examples, with {task} and {seed} in it; the hub's if none."
+        ),
+    ] = None,
+    into: Annotated[
+        str, typer.Option(metavar="DIR", help="Where the sweeps and the results are written.")
+    ] = "reproduction",
+    listed: Annotated[bool, typer.Option("--list", help="Only say what would be run.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Run the paper's experiments, or what is left of them, and write their tables."""
+    from jobs.reproduce import main
+
+    main(
+        words or [],
+        tasks=tasks,
+        which=methods,
+        seeds=seeds,
+        budget=budget,
+        experiments=experiments,
+        data=data,
+        into=into,
+        as_json=json,
+        listed=listed,
+    )
+
+
 @app.command(rich_help_panel=JOBS)
 def submit(
     words: Words = None,

@@ -8,7 +8,7 @@ table.parquet   a row a trial (see ranking.py)
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -20,6 +20,7 @@ from cliptune.record import RESULT, read_json
 from cliptune.storage import Folder, open_folder
 from cliptune.wording import flat
 from jobs.sweepfile import Settings, Sweep, brief, labelled
+from jobs.sweepspace import points, read_space
 
 SWEEP, MANIFEST, TRIALS = "sweep.yaml", "manifest.json", "trials"
 MAY_DIFFER = ("concurrency", "failures", "base.cluster.")
@@ -73,7 +74,16 @@ class Manifest:
     def add(self, settings: Settings) -> None:
         """A trial a seed; `write` makes it last."""
         for seed in self.sweep.seeds:
-            self._take(Entry(_name(len(self.entries), settings, seed), settings, seed))
+            name = f"{len(self.entries):03d}-{name_of(settings, seed)}"
+            self._take(Entry(name, settings, seed))
+
+    def take(self, entry: Entry, *, even_if_not_done: bool) -> None:
+        """A trial that may have a result already."""
+        done = self._folder.exists(f"{TRIALS}/{entry.name}/{RESULT}")
+        if done:
+            entry.state, entry.ended = "done", self.reason(entry)
+        if done or even_if_not_done:
+            self._take(entry)
 
     def write(self) -> None:
         names = dict.fromkeys(name for entry in self.entries for name in entry.settings)
@@ -116,36 +126,96 @@ class Manifest:
 @contextmanager
 def opened(place: str, sweep: Sweep) -> Iterator[tuple[Manifest, bool]]:
     """The folder of a new sweep, or of this very one, held against others; whether it had begun."""
-    folder = open_folder(place)
-    folder.make()
-    with folder.locked():
+    with _held(place) as folder:
         manifest = Manifest(folder, sweep)
         begun = folder.exists(MANIFEST)
         if begun:
-            _refuse_another(folder, sweep)
+            _refuse_another(folder, _read(folder), _plain(sweep))
             manifest.read()
-        elif folder.exists("config.yaml"):
-            raise RunError(f"{place} holds a run, not a sweep. Give another folder with --into.")
         folder.write(SWEEP, _yaml(sweep))
         yield manifest, begun
 
 
-def _refuse_another(folder: Folder, now: Sweep) -> None:
+@contextmanager
+def grown(place: str, sweep: Sweep) -> Iterator[Manifest]:
+    """The folder of a sweep whose points may become more from session to session, held likewise.
+
+    The manifest has the trials of this sweep, and those of earlier ones that are done. What both
+    know by the same name must be the same.
+    """
+    with _held(place) as folder:
+        whole = sweep
+        if folder.exists(SWEEP):
+            before, now = _read(folder), _plain(sweep)
+            whole = Sweep.model_validate(_joined(folder, before, now))
+        manifest = Manifest(folder, whole)
+        asked = [json.dumps(settings) for settings in points(sweep, read_space(sweep))]
+        for settings in points(whole, read_space(whole)):
+            for seed in whole.seeds:
+                mine = json.dumps(settings) in asked and seed in sweep.seeds
+                manifest.take(Entry(name_of(settings, seed), settings, seed), even_if_not_done=mine)
+        folder.write(SWEEP, _yaml(whole))
+        yield manifest
+
+
+@contextmanager
+def _held(place: str) -> Iterator[Folder]:
+    folder = open_folder(place)
+    folder.make()
+    with folder.locked():
+        if folder.exists("config.yaml"):
+            raise RunError(f"{place} holds a run, not a sweep. Give another folder with --into.")
+        yield folder
+
+
+def _joined(folder: Folder, before: Any, now: dict[str, Any]) -> dict[str, Any]:
+    """Two sweeps as one, with the cases, the values and the seeds of both."""
+    both = {**now, "space": {}, "seeds": list(dict.fromkeys([*before["seeds"], *now["seeds"]]))}
+    for name in now["space"] | before["space"]:
+        kinds = [tree["space"].get(name) for tree in (before, now)]
+        if not all(isinstance(kind, dict) and kind.keys() <= {"grid", "cases"} for kind in kinds):
+            raise _another(folder, [f"space.{name} is in one of them only"])
+        old, new = kinds
+        cases = {**old.get("cases", {}), **new.get("cases", {})}
+        values = [*old.get("grid", []), *new.get("grid", [])]
+        grid = [value for at, value in enumerate(values) if value not in values[:at]]
+        both["space"][name] = {"cases": cases} if cases else {"grid": grid}
+    _refuse_another(folder, {**before, "space": {}, "seeds": []}, {**now, "space": {}, "seeds": []})
+    changed = [
+        f"{name}.{case} is {brief(tree)}, there it is {brief(old[case])}"
+        for name, kind in now["space"].items()
+        for old in [before["space"][name].get("cases", {})]
+        for case, tree in kind.get("cases", {}).items()
+        if old.get(case, tree) != tree
+    ]
+    if changed:
+        raise _another(folder, changed)
+    return both
+
+
+def _read(folder: Folder) -> Any:
     try:
-        tree = yaml.safe_load(folder.read(SWEEP))
+        return yaml.safe_load(folder.read(SWEEP))
     except (ValueError, yaml.YAMLError) as error:
         raise RunError(f"{folder.place}/{SWEEP} is damaged: {error}.") from None
-    before, after = flat(tree), flat(_plain(now))
+
+
+def _refuse_another(folder: Folder, before: Any, now: dict[str, Any]) -> None:
+    before, after = flat(before), flat(now)
     other = [
         f"{name} is {_said(after, name)}, there it is {_said(before, name)}"
         for name in dict.fromkeys((*after, *before))
         if before.get(name) != after.get(name) and not name.startswith(MAY_DIFFER)
     ]
     if other:
-        raise RunError(
-            f"{folder.place} holds another sweep: {'; '.join(other[:4])}. Give another folder with "
-            "--into, or the same sweep to go on with it."
-        )
+        raise _another(folder, other)
+
+
+def _another(folder: Folder, differences: Sequence[str]) -> RunError:
+    return RunError(
+        f"{folder.place} holds another sweep: {'; '.join(differences[:4])}. Give another folder "
+        "with --into, or the same sweep to go on with it."
+    )
 
 
 def _said(tree: Mapping[str, Any], name: str) -> str:
@@ -161,8 +231,8 @@ def _yaml(sweep: Sweep) -> bytes:
     return yaml.safe_dump(_plain(sweep), sort_keys=False, allow_unicode=True).encode()
 
 
-def _name(number: int, settings: Settings, seed: int) -> str:
+def name_of(settings: Settings, seed: int) -> str:
     """A folder's name that says what is in it."""
     parts = [f"{name.rpartition('.')[2]}-{brief(value)}" for name, value in settings.items()]
     text = re.sub(r"[^\w.-]+", "_", "-".join(parts))[:60].strip("._-")
-    return f"{number:03d}-{text}-seed-{seed}"
+    return f"{text}-seed-{seed}"

@@ -13,7 +13,8 @@ from rich.table import Table
 
 from cliptune.errors import RunError
 from cliptune.evaluation import ENSEMBLE, MANUAL, TUNED
-from cliptune.record import RunRecord, is_run, read_run
+from cliptune.metrics import f1
+from cliptune.record import CONFUSION, RunRecord, is_run, read_run
 from cliptune.wording import flat
 from cluster.config import ClusterSearch
 from jobs.manifest import Entry
@@ -34,6 +35,7 @@ COSTS = (
 KNOWN = [
     *(f"validation.{name}" for name in MEASURES),
     *(f"accuracy.{row}.{split}" for row in ROWS.values() for split in SPLITS),
+    *(f"f1.{row}.test" for row in ROWS.values()),
     "generations",
     *(f"cost.{name}" for name in (*COSTS, "forward_passes", "retries")),
 ]
@@ -63,13 +65,14 @@ def row_of(entry: Entry, run_dir: str) -> Row:
         "ended": entry.ended,
         "error": entry.error,
         "run_dir": run_dir,
+        **entry.settings,
     }
     try:
         record = read_run(ClusterSearch, run_dir) if is_run(run_dir) else None
     except RunError:  # of a search that did not come to begin
         record = None
     if record is None:
-        return {**row, **entry.settings, "search.seed": entry.seed}
+        return {**row, "search.seed": entry.seed}
     config = flat(record.config.model_dump(mode="json"))
     settings = {name: value for name, value in config.items() if "." in name}
     return {**row, **_found(record), **settings}
@@ -86,6 +89,8 @@ def _found(record: RunRecord[ClusterSearch]) -> Row:
     if result := record.result:
         for name, accuracy in result["accuracy"].items():
             found |= {f"accuracy.{ROWS[name]}.{split}": v for split, v in accuracy.items()}
+        for name, table in result.get(CONFUSION, {}).items():
+            found[f"f1.{ROWS[name]}.test"] = f1(table)
         return found | {f"cost.{name}": value for name, value in result["cost"].items()}
     return found | {
         "cost.prompts_scored": len(generations) * config.search.population,

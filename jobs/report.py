@@ -5,13 +5,14 @@ from pathlib import Path
 
 from cliptune.errors import ConfigError
 from cliptune.record import read_run
+from cliptune.results import is_results, read_results
 from cluster.config import ClusterSearch
 
 KINDS = ("png", "svg")
 
 
 def main(places: Sequence[str], *, out: Path, pictures: Path | None, kind: str) -> None:
-    """Report on these directories: each sweep, then the run, or the runs beside each other."""
+    """Report on these directories: experiments, sweeps, then the run, or the runs side by side."""
     if kind not in KINDS:
         raise ConfigError(f"--format must be one of {', '.join(KINDS)}; found {kind}.")
     try:
@@ -24,13 +25,17 @@ def main(places: Sequence[str], *, out: Path, pictures: Path | None, kind: str) 
         ) from None
     from cliptune.report.comparison import comparison_section
     from cliptune.report.page import page, picture_files
+    from cliptune.report.results import results_section
     from cliptune.report.runs import run_section
     from cliptune.report.sweeps import sweep_section
     from cliptune.report.trials import is_sweep, read_sweep
 
+    results = [place for place in places if is_results(place)]
     sweeps = [place for place in places if is_sweep(place)]
-    records = [read_run(ClusterSearch, place) for place in places if place not in sweeps]
-    sections = [sweep_section(read_sweep(place)) for place in sweeps]
+    runs = [place for place in places if place not in (*results, *sweeps)]
+    records = [read_run(ClusterSearch, place) for place in runs]
+    sections = [results_section(place, read_results(place)) for place in results]
+    sections += [sweep_section(read_sweep(place)) for place in sweeps]
     if len(records) == 1:
         sections.append(run_section(records[0]))
     elif records:

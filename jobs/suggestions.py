@@ -3,7 +3,8 @@
 from typing import Any
 
 from cliptune.errors import ConfigError
-from jobs.sweepfile import Interval, Options, Settings, Space
+from jobs.sweepfile import Settings
+from jobs.sweepspace import Interval, Options, Space
 
 EXTRA = "pip install 'cliptune[sweep]'"
 

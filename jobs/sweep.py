@@ -2,65 +2,99 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cliptune import limits
+from cliptune.config import TaskConfig
 from cliptune.errors import ConfigError, ScorerError
 from cliptune.loop import refuse_missing
 from cliptune.storage import SCHEME
 from cliptune.task import load_task
 from cluster.config import ClusterSearch
 from cluster.session import connected, is_starting
-from jobs.manifest import Manifest, opened
+from jobs.manifest import Manifest, grown, opened
 from jobs.ranking import rank, ranking_table
 from jobs.signals import Stopped, leave, stopping
 from jobs.suggestions import EXTRA, Suggestions
 from jobs.sweepdisplay import SweepDisplay, choose
-from jobs.sweepfile import (
-    Settings,
-    Space,
-    Sweep,
-    config_of,
-    corners,
-    labelled,
-    points,
-    read_space,
-    read_sweep,
-    tree_of,
-)
+from jobs.sweepfile import SEED, Settings, Sweep, config_of, labelled, read_sweep, tree_of
 from jobs.sweepplan import SweepPlan, asha_of
+from jobs.sweepspace import Space, corners, points, read_space
 from jobs.words import make_console
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A sweep of which every setting has been checked."""
+
+    sweep: Sweep
+    space: Space
+    drawn: list[Settings]  # all of them, in order; none where each is drawn by what came before
+    configs: list[ClusterSearch]  # of these, or of the space's corners
 
 
 def main(
     file: Path, words: Sequence[str], *, into: str | None, as_json: bool, listed: bool
 ) -> None:
     """Run what is left of a sweep, and print its ranking; or only list its trials."""
-    sweep = read_sweep(file, words)
+    prepared = prepare(read_sweep(file, words))
+    if listed:
+        list_trials(prepared)
+        return
+    plan = carry_out(prepared, place_of(into or f"sweeps/{file.stem}"), choose(quiet=as_json))
+    _tell(plan, prepared.configs[0].search.selection, as_json=as_json)
+    refuse_failures(plan)
+
+
+def prepare(sweep: Sweep) -> Prepared:
+    """Check all settings, so that what is wrong with one is known before any is run."""
     space = read_space(sweep)
     drawn = [] if sweep.searcher == "optuna" else list(points(sweep, space))
-    configs = _checked(sweep, drawn or corners(space))
-    if listed:
-        _list(sweep, drawn, configs)
-        return
-    display = choose(quiet=as_json)
-    place = into or f"sweeps/{file.stem}"
-    place = place if SCHEME.match(place) else str(Path(place).expanduser().absolute())
-    stopped: Stopped | None = None
-    with opened(place, sweep) as (manifest, begun):
-        for settings in [] if begun else drawn:
+    return Prepared(sweep, space, drawn, _checked(sweep, drawn or corners(space)))
+
+
+def place_of(into: str) -> str:
+    """An absolute path, or a URI as it is."""
+    return into if SCHEME.match(into) else str(Path(into).expanduser().absolute())
+
+
+def carry_out(prepared: Prepared, place: str, display: SweepDisplay) -> SweepPlan:
+    """Run what is left of a sweep; where a signal stops that, the process ends here."""
+    with opened(place, prepared.sweep) as (manifest, begun):
+        for settings in [] if begun else prepared.drawn:
             manifest.add(settings)
-        plan = SweepPlan(manifest, _suggestions(sweep, space, manifest), display)
-        try:
-            with stopping(at_once=is_starting), display:
-                _run(plan, configs, display)
-        except Stopped as signal:
-            stopped = signal
+        suggestions = _suggestions(prepared.sweep, prepared.space, manifest)
+        plan = SweepPlan(manifest, suggestions, display)
+        stopped = _run_or_stop(plan, prepared.configs, display)
+    _leave_if(stopped, place, display)
+    return plan
+
+
+def carry_on(prepared: Prepared, place: str, display: SweepDisplay) -> SweepPlan:
+    """As `carry_out`, of a sweep that may have fewer or more trials than in the session before."""
+    with grown(place, prepared.sweep) as manifest:
+        plan = SweepPlan(manifest, None, display)
+        stopped = _run_or_stop(plan, prepared.configs, display)
+    _leave_if(stopped, place, display)
+    return plan
+
+
+def _run_or_stop(
+    plan: SweepPlan, configs: Sequence[ClusterSearch], display: SweepDisplay
+) -> Stopped | None:
+    try:
+        with stopping(at_once=is_starting), display:
+            _run(plan, configs, display)
+    except Stopped as signal:
+        return signal
+    return None
+
+
+def _leave_if(stopped: Stopped | None, place: str, display: SweepDisplay) -> None:
     if stopped is not None:
         display.stopped(place)
         leave(stopped.exit_code)
-    _tell(plan, configs[0].search.selection, as_json=as_json)
 
 
 def _run(plan: SweepPlan, configs: Sequence[ClusterSearch], display: SweepDisplay) -> None:
@@ -83,19 +117,27 @@ def _run(plan: SweepPlan, configs: Sequence[ClusterSearch], display: SweepDispla
 
 
 def _checked(sweep: Sweep, every: Sequence[Settings]) -> list[ClusterSearch]:
-    """The configs of all settings, so that what is wrong with one is known before any is run."""
+    """The configs of all settings with the first seed; of other seeds what is said of them."""
     configs = [config_of(tree_of(sweep, one, sweep.seeds[0]), labelled(one)) for one in every]
     examples: dict[str, int] = {}
     for config, settings in zip(configs, every, strict=True):
         refuse_missing(config)
-        task = config.task.model_dump_json()
-        if task not in examples:
-            examples[task] = len(load_task(config.task)["train"])
-        try:
-            limits.generations(config, examples[task])
-        except ConfigError as error:
-            raise ConfigError(f"{labelled(settings)}: {error}") from None
+        for task in [config.task, *_tasks_of_other_seeds(sweep, settings)]:
+            if (key := task.model_dump_json()) not in examples:
+                examples[key] = len(load_task(task)["train"])
+            try:
+                limits.generations(config, examples[key])
+            except ConfigError as error:
+                raise ConfigError(f"{labelled(settings)}: {error}") from None
     return configs
+
+
+def _tasks_of_other_seeds(sweep: Sweep, settings: Settings) -> list[TaskConfig]:
+    """Where `{seed}` is part of what the examples come from."""
+    if SEED not in sweep.model_dump_json():
+        return []
+    trees = (tree_of(sweep, settings, seed) for seed in sweep.seeds[1:])
+    return [config_of(tree, labelled(settings)).task for tree in trees]
 
 
 def _suggestions(sweep: Sweep, space: Space, manifest: Manifest) -> Suggestions | None:
@@ -104,10 +146,11 @@ def _suggestions(sweep: Sweep, space: Space, manifest: Manifest) -> Suggestions 
     return Suggestions(space, sweep.seed, past=len(manifest.groups))
 
 
-def _list(sweep: Sweep, drawn: Sequence[Settings], configs: Sequence[ClusterSearch]) -> None:
+def list_trials(prepared: Prepared) -> None:
     """What would be run."""
+    sweep, drawn = prepared.sweep, prepared.drawn
     console, seeds = make_console(), ", ".join(map(str, sweep.seeds))
-    for settings, config in zip(drawn, configs, strict=False):
+    for settings, config in zip(drawn, prepared.configs, strict=False):
         budget = config.search.budget
         prompts = "" if budget is None else f"  {budget:,} prompts"
         console.print(f"{labelled(settings)}  seeds {seeds}{prompts}", soft_wrap=True)
@@ -117,7 +160,7 @@ def _list(sweep: Sweep, drawn: Sequence[Settings], configs: Sequence[ClusterSear
 
 
 def _tell(plan: SweepPlan, selection: str, *, as_json: bool) -> None:
-    """The ranking, and how many trials it lacks."""
+    """The ranking."""
     ranks = rank(plan.manifest.groups, plan.rows)
     console = make_console()
     failed = [entry for entry in plan.manifest.entries if entry.state == "failed"]
@@ -133,6 +176,11 @@ def _tell(plan: SweepPlan, selection: str, *, as_json: bool) -> None:
         if ranks:
             console.print(ranking_table(ranks, selection))
         console.print(f"written to {plan.manifest.place}", soft_wrap=True)
+
+
+def refuse_failures(plan: SweepPlan) -> None:
+    """Say which trials a sweep lacks, if any."""
+    failed = [entry for entry in plan.manifest.entries if entry.state == "failed"]
     if failed:
         raise ScorerError(
             f"{len(failed)} of {plan.total} trials failed, {failed[0].name} for one: "

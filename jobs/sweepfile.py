@@ -1,26 +1,22 @@
 """A sweep's file: a base, a space, seeds, and how trials are chosen and run."""
 
-import itertools
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-import numpy as np
 from pydantic import Field, ValidationError, field_validator
 
 from cliptune.config import Count, Section, Seed, merge, validate
 from cliptune.errors import ConfigError
-from cliptune.wording import complaint, flat, nearest, shown
+from cliptune.wording import complaint
 from cluster.config import ActorRange, ClusterSearch
 from jobs.config import parse_word, read_file
 
 Settings = dict[str, Any]  # by dotted name, such as ensemble.clip_ratio
 
-KINDS = ("grid", "choice", "uniform", "log-uniform")
 MOST = 10_000  # trials
 SCHEMA_VERSION = 1
+SEED = "{seed}"  # in a text: the seed of the trial
 NOT_SWEPT = {
     "search.seed": "the sweep's own `seeds` are for that",
     "search.selection": "scores by different measures cannot be ranked",
@@ -49,7 +45,9 @@ class Sweep(Section):
         default_factory=dict, description="settings of all trials, as in a search's CONFIG.yaml"
     )
     space: dict[str, Any] = Field(
-        min_length=1, description="setting: {grid | choice | uniform | log-uniform: [...]}"
+        min_length=1,
+        description="setting: {grid | choice | uniform | log-uniform: [...]}, or "
+        "name: {cases: {name: settings}}",
     )
     seeds: tuple[Seed, ...] = Field(
         (0,),
@@ -82,36 +80,6 @@ class Sweep(Section):
         return seeds
 
 
-@dataclass(frozen=True)
-class Options:
-    """Values that are written out: all of them, or one at a time."""
-
-    values: tuple[Settings, ...]
-    grid: bool
-
-
-@dataclass(frozen=True)
-class Interval:
-    """Numbers between two, both included."""
-
-    setting: str
-    low: float
-    high: float
-    log: bool
-    whole: bool
-
-    def draw(self, generator: np.random.Generator) -> float | int:
-        low, high = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
-        if self.whole and not self.log:
-            return int(generator.integers(int(low), int(high), endpoint=True))
-        value = float(generator.uniform(low, high))
-        value = math.exp(value) if self.log else value
-        return round(value) if self.whole else value
-
-
-Space = dict[str, Options | Interval]
-
-
 def read_sweep(file: Path, words: Sequence[str]) -> Sweep:
     """A sweep's file; `section.setting=value` words go over its base."""
     tree = read_file(file)
@@ -132,62 +100,20 @@ def read_sweep(file: Path, words: Sequence[str]) -> Sweep:
     return sweep
 
 
-def read_space(sweep: Sweep) -> Space:
-    """The space, checked as far as that can be done without its values' meaning."""
-    space = {setting: _read_one(setting, value) for setting, value in sweep.space.items()}
-    _refuse_conflicts(space)
-    grids = [one for one in space.values() if isinstance(one, Options) and one.grid]
-    if sweep.searcher == "optuna" and grids:
-        raise ConfigError(
-            "searcher: optuna draws one setting at a time, and a grid is all at once: write choice "
-            "instead of grid."
-        )
-    if len(grids) == len(space) and sweep.samples > 1:
-        raise ConfigError(
-            f"samples is {sweep.samples}, but there is nothing to draw: all of the space is a "
-            "grid. Repeat its points with seeds."
-        )
-    count = sweep.samples * len(sweep.seeds) * math.prod(len(one.values) for one in grids)
-    if count > MOST:
-        raise ConfigError(f"The sweep has {count:,} trials; {MOST:,} is the most.")
-    return space
-
-
-def points(sweep: Sweep, space: Space) -> Iterator[Settings]:
-    """All settings of a sweep whose draws do not depend on results."""
-    generator = np.random.default_rng(sweep.seed)
-    grids = [one.values for one in space.values() if isinstance(one, Options) and one.grid]
-    for chosen in itertools.product(*grids):
-        for _ in range(sweep.samples):
-            found = {name: value for part in chosen for name, value in part.items()}
-            for one in space.values():
-                if isinstance(one, Interval):
-                    found[one.setting] = one.draw(generator)
-                elif not one.grid:
-                    found |= one.values[int(generator.integers(len(one.values)))]
-            yield _in_order(found, space)
-
-
-def corners(space: Space) -> list[Settings]:
-    """Settings in which every value of the space stands once, the ends of intervals for theirs."""
-    values = {
-        key: one.values if isinstance(one, Options) else _ends(one) for key, one in space.items()
-    }
-    first = {key: some[0] for key, some in values.items()}
-    found = []
-    for key, some in values.items():
-        for value in some:
-            parts = {**first, key: value}.values()
-            found.append({name: leaf for part in parts for name, leaf in part.items()})
-    return found
-
-
 def tree_of(sweep: Sweep, settings: Settings, seed: int) -> dict[str, Any]:
-    """The settings of a trial, as a search's CONFIG.yaml has them."""
+    """The settings of a trial, as a search's CONFIG.yaml has them; `{seed}` in them is its seed."""
     tree = merge(sweep.base, {"search": {"seed": seed}})
     for name, value in settings.items():
-        tree = merge(tree, _nested(name, value))
-    return tree
+        cases = cases_of(sweep.space.get(name))
+        tree = merge(tree, _nested(name, value) if cases is None else cases[value] or {})
+    seeded: dict[str, Any] = _seeded(tree, seed)
+    return seeded
+
+
+def cases_of(values: Any) -> Mapping[str, Any] | None:
+    """The trees that `{cases: {name: tree}}` names; none where a part of the space is no such."""
+    cases = values.get("cases") if isinstance(values, Mapping) else None
+    return cases if isinstance(cases, Mapping) else None
 
 
 def config_of(tree: Mapping[str, Any], label: str) -> ClusterSearch:
@@ -220,35 +146,6 @@ def brief(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _refuse_conflicts(space: Space) -> None:
-    said: dict[str, str] = {}  # setting: what says it
-    for key, one in space.items():
-        for name in _settings_of(one):
-            if why := NOT_SWEPT.get(name):
-                raise ConfigError(f"space.{name}: it cannot be varied, as {why}.")
-            for other in said:
-                if f"{name}.".startswith(f"{other}.") or f"{other}.".startswith(f"{name}."):
-                    raise ConfigError(f"space: {said[other]} and {key} both say {name}.")
-        said |= dict.fromkeys(_settings_of(one), key)
-
-
-def _settings_of(one: Options | Interval) -> list[str]:
-    if isinstance(one, Interval):
-        return [one.setting]
-    return list(dict.fromkeys(name for value in one.values for name in value))
-
-
-def _ends(one: Interval) -> tuple[Settings, Settings]:
-    low, high = (int(one.low), int(one.high)) if one.whole else (one.low, one.high)
-    return {one.setting: low}, {one.setting: high}
-
-
-def _in_order(found: Settings, space: Space) -> Settings:
-    """By the order of the file."""
-    order = [name for one in space.values() for name in _settings_of(one)]
-    return {name: found[name] for name in order if name in found}
-
-
 def _nested(name: str, value: Any) -> dict[str, Any]:
     for part in reversed(name.split(".")):
         value = {part: value}
@@ -256,58 +153,7 @@ def _nested(name: str, value: Any) -> dict[str, Any]:
     return tree
 
 
-def _read_one(setting: str, value: Any) -> Options | Interval:
-    if not isinstance(value, Mapping) or len(value) != 1 or next(iter(value)) not in KINDS:
-        raise ConfigError(
-            f"space.{setting}: expected one of {', '.join(KINDS)}, such as "
-            f"{{grid: [0.1, 0.3]}}; found {shown(value)}{_hint(value)}."
-        )
-    kind, values = next(iter(value.items()))
-    if not isinstance(values, list) or not values:
-        raise ConfigError(f"space.{setting}.{kind}: expected a list; found {shown(values)}.")
-    if kind in ("grid", "choice"):
-        parts = tuple(flat({setting: value}) for value in values)
-        for at, part in enumerate(parts):
-            if part in parts[:at]:
-                raise ConfigError(f"space.{setting}.{kind}: {labelled(part)} stands there twice.")
-        return Options(parts, kind == "grid")
-    return _interval(setting, kind, values)
-
-
-def _interval(setting: str, kind: str, values: list[Any]) -> Interval:
-    where = f"space.{setting}.{kind}"
-    numbers = [one for one in values if isinstance(one, int | float) and not isinstance(one, bool)]
-    if len(values) != 2 or numbers != values or not all(map(math.isfinite, numbers)):
-        raise ConfigError(f"{where}: expected [least, most], two numbers; found {shown(values)}.")
-    low, high = numbers
-    if low >= high:
-        raise ConfigError(f"{where}: the first must be below the second; found {shown(values)}.")
-    log = kind == "log-uniform"
-    if log and low <= 0:
-        raise ConfigError(f"{where}: expected numbers above 0; found {shown(values)}.")
-    whole = _is_whole(setting)
-    if whole and not all(float(one).is_integer() for one in numbers):
-        raise ConfigError(f"{where}: {setting} is a whole number; found {shown(values)}.")
-    return Interval(setting, float(low), float(high), log, whole)
-
-
-def _is_whole(setting: str) -> bool:
-    """Whether a setting takes whole numbers only."""
-    section: Any = ClusterSearch
-    for part in setting.split("."):
-        field = getattr(section, "model_fields", {}).get(part)
-        section = field.annotation if field else None
-    kinds = [get_args(kind)[0] if get_args(kind) else kind for kind in _alternatives(section)]
-    return int in kinds and float not in kinds
-
-
-def _alternatives(annotation: Any) -> tuple[Any, ...]:
-    if getattr(annotation, "__metadata__", None) is not None:
-        return (annotation,)
-    return get_args(annotation) or (annotation,)
-
-
-def _hint(value: Any) -> str:
-    if isinstance(value, Mapping) and value:
-        return nearest(str(next(iter(value))), KINDS)
-    return ""
+def _seeded(value: Any, seed: int) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _seeded(each, seed) for key, each in value.items()}
+    return value.replace(SEED, str(seed)) if isinstance(value, str) else value

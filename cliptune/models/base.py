@@ -194,7 +194,11 @@ class FrozenModel(ABC):
 
     @torch.inference_mode()
     def class_scores(self, prompts: Tensor | None, batch: Batch) -> Tensor:
-        """`(candidates, examples, classes)` float32 scores: logits up to a constant a row.
+        """`(candidates, examples, classes)` float32 scores: logits up to a constant a row."""
+        return self.scores(prompts, batch)
+
+    def scores(self, prompts: Tensor | None, batch: Batch) -> Tensor:
+        """As `class_scores`, with what a gradient needs.
 
         Prompts are `(candidates, length, width)`, or None for none; `(candidates, layers, length,
         width)` where several layers have one.

@@ -55,11 +55,11 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 
 
 def load_model(
-    config: Config, task: Task, without: Collection[str] = (), gpus: int = 1
+    config: Config, task: Task, without: Collection[str] | None = (), gpus: int = 1
 ) -> FrozenModel:
     """Load the model that `model.name` names, ready to score `task`, but for some changes fast.
 
-    On a GPU it takes the first one, or all of several `gpus`.
+    `without` None leaves it wholly as it is. On a GPU it takes the first one, or all of several.
     """
     source = _source(config.model.name)
     architecture = _architecture(source, config.model)
@@ -69,7 +69,8 @@ def load_model(
     module.requires_grad_(False).eval()
     family = FAMILIES[architecture]
     model = family(module, tokenizer, task, config.model, config.prompt.position)
-    model.speed_up(without)
+    if without is not None:
+        model.speed_up(without)
     return model
 
 
@@ -86,6 +87,14 @@ def load_structure(config: Config, task: Task) -> FrozenModel:
         raise ModelError(_not_found(source, error)) from error
     fast.with_linear_layers(module)
     return FAMILIES[architecture](module, tokenizer, task, config.model, config.prompt.position)
+
+
+def shape_of(name: str) -> tuple[int, int]:
+    """Layers of a model and the width of its word embeddings, by its config.json alone."""
+    source = _source(name)
+    config = _config(source).get_text_config()
+    width = getattr(config, "embedding_size", None) or config.hidden_size
+    return int(config.num_hidden_layers), int(width)
 
 
 def weights_digest(name: str) -> str:
@@ -130,10 +139,7 @@ def _source(name: str) -> str:
 
 def _architecture(source: str, config: ModelConfig) -> str:
     """The read-out asked for, or the one that goes with the architecture that config.json names."""
-    try:
-        found = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except Exception as error:  # each of these files can be wrong in ways of its own
-        raise ModelError(_not_found(source, error)) from error
+    found = _config(source)
     if not (hasattr(found, "hidden_size") and hasattr(found, "num_hidden_layers")):
         raise ModelError(
             f"model.name: {source} is no language model of text alone (its config.json says "
@@ -155,6 +161,13 @@ def _architecture(source: str, config: ModelConfig) -> str:
 def _by_head(architectures: list[str]) -> str:
     heads = [HEADS[end] for name in architectures for end in HEADS if name.endswith(end)]
     return heads[0] if heads else "encoder"
+
+
+def _config(source: str) -> Any:
+    try:
+        return AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except Exception as error:  # each of these files can be wrong in ways of its own
+        raise ModelError(_not_found(source, error)) from error
 
 
 def _tokenizer(source: str) -> PreTrainedTokenizerBase:

@@ -66,7 +66,9 @@ def test_read_only_latents_are_taken() -> None:
 @pytest.mark.parametrize(("alpha", "sigma", "d"), [(1, 1, 50), (2, 1, 50), (1, 4, 50), (1, 1, 200)])
 def test_entries_of_a_follow_the_scale_formula(alpha: float, sigma: float, d: int) -> None:
     expected = alpha * float(EMBEDDINGS.std()) / (math.sqrt(d) * sigma)
-    assert projection_std(EMBEDDINGS, d, alpha, sigma) == pytest.approx(expected, rel=1e-6)
+    assert projection_std(float(EMBEDDINGS.std()), d, alpha, sigma) == pytest.approx(
+        expected, rel=1e-6
+    )
     found = matrix(build(sigma, length=100, dimension=d, scale=alpha), d)
     assert float(found.std()) == pytest.approx(expected, rel=0.02)
     assert abs(float(found.mean())) < 0.02 * expected
@@ -181,3 +183,26 @@ def test_deeper_layers_spread_as_far_as_what_they_are_added_to() -> None:
     prompts = build(layers=3, dimension=50)(latents(400, 150))
     assert float(prompts[:, 1].std()) == pytest.approx(0.5, rel=0.05)
     assert float(prompts[:, 2].std()) == pytest.approx(2.0, rel=0.05)
+
+
+# No projection
+
+
+def test_without_a_projection_the_latent_is_the_offset_in_the_embeddings_scale() -> None:
+    prompt = build(sigma=0.5, projection="identity", dimension=5 * WIDTH, scale=2.0)
+    offset = matrix(prompt, 5 * WIDTH)
+    spread = float(EMBEDDINGS.std())
+    assert torch.allclose(offset, torch.eye(5 * WIDTH) * 2.0 * spread / 0.5)
+
+
+def test_without_a_projection_the_latent_has_the_prompts_size() -> None:
+    with pytest.raises(ConfigError, match=r"prompt.dimension must be 5 vectors x width 16 = 80"):
+        build(projection="identity", dimension=8)
+
+
+@pytest.mark.parametrize("more", [{}, {"projection": "identity", "dimension": 5 * WIDTH}])
+def test_a_gradient_goes_back_through_the_projection(more: dict[str, Any]) -> None:
+    prompt = build(**more)
+    gradient = torch.randn(5, WIDTH, generator=torch.Generator().manual_seed(1))
+    expected = matrix(prompt, more.get("dimension", 8)).T @ gradient.flatten()
+    assert np.allclose(prompt.back(gradient), expected.numpy(), atol=1e-6)

@@ -221,7 +221,7 @@ def test_a_refused_telling_can_be_made_good(kind: Make) -> None:
 def test_the_config_chooses_the_strategy(method: str, kind: type) -> None:
     settings = {"method": method, "population": 7, "sigma": 0.25, "seed": 6}
     config = tiny.config(Path("model"), Path("data"), search=settings)
-    strategy = make_strategy(config)
+    strategy = make_strategy(config, tiny.PlainScorer(config).task)
     assert isinstance(strategy, kind)
     assert np.array_equal(strategy.ask(), kind(5, 7, 0.25, 6).ask())
 

@@ -8,6 +8,7 @@ import pytest
 import ray
 from no_ray import without_ray
 from ray_home import own_home
+from trials_here import Here, trials_here
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,6 +36,12 @@ def no_ray() -> Iterator[None]:
     """No engine: what the command would have actors do is done in this process."""
     with without_ray():
         yield
+
+
+@pytest.fixture
+def here() -> Iterator[Here]:
+    with trials_here() as runner:
+        yield runner
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """A sweep's folder: which trials there are, and whose folder it is."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import yaml
 
 from cliptune.errors import HeldError, RunError
-from jobs.manifest import opened
+from jobs.manifest import grown, opened
 from jobs.sweepfile import Sweep
 
 
@@ -97,3 +98,60 @@ def test_a_damaged_manifest_is_said(tmp_path: Path, content: str) -> None:
     (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(RunError, match="is damaged"), opened(str(tmp_path), sweep()):
         pass
+
+
+# A sweep that grows
+
+
+def methods(*names: str, seeds: Sequence[int] = (0,), **more: Any) -> Sweep:
+    cases = {
+        name: {"ensemble": {"clip_ratio": float(f"0.{at + 1}")}} for at, name in enumerate(names)
+    }
+    return Sweep.model_validate(
+        {"space": {"method": {"cases": cases}}, "seeds": list(seeds), **more}
+    )
+
+
+def grow(folder: Path, asked: Sweep) -> dict[str, str]:
+    """Its trials and their states."""
+    with grown(str(folder), asked) as manifest:
+        manifest.write()
+        return {entry.name: entry.state for entry in manifest.entries}
+
+
+def test_a_grown_sweep_keeps_what_is_done_and_runs_what_is_asked_for_now(tmp_path: Path) -> None:
+    assert grow(tmp_path, methods("a", "b")) == {
+        "method-a-seed-0": "waiting",
+        "method-b-seed-0": "waiting",
+    }
+    finish(tmp_path, "method-a-seed-0")
+    assert grow(tmp_path, methods("a", "b", "c", seeds=[0, 7])) == {
+        "method-a-seed-0": "done",
+        "method-a-seed-7": "waiting",
+        "method-b-seed-0": "waiting",
+        "method-b-seed-7": "waiting",
+        "method-c-seed-0": "waiting",
+        "method-c-seed-7": "waiting",
+    }
+    assert grow(tmp_path, methods("a", seeds=[7])) == {
+        "method-a-seed-0": "done",
+        "method-a-seed-7": "waiting",
+    }
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (methods("b"), "method.b is {'ensemble': {'clip_ratio': 0.1}}, there it is {'ensemble"),
+        (methods("a", base={"search": {"budget": 80}}), "base.search.budget is 80"),
+        (sweep(), "space.ensemble.clip_ratio is in one of them only"),
+    ],
+)
+def test_what_a_grown_sweep_already_says_does_not_change(
+    other: Sweep, words: str, tmp_path: Path
+) -> None:
+    grow(tmp_path, methods("a", "b"))
+    with pytest.raises(RunError) as caught:
+        grow(tmp_path, other)
+    assert words in str(caught.value)
+    assert "--into" in str(caught.value)

@@ -10,9 +10,12 @@ import pytest
 import records
 import runs
 from command import cliptune_here
+from pyarrow.parquet import write_table
+from result_rows import row
 from sweep_tables import trial, write
 
 from cliptune.loop import search
+from cliptune.results import results_of, table_of
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +148,12 @@ def test_a_library_that_is_missing_is_named_with_what_installs_it(run_dir: Path)
         "cliptune: cliptune report needs matplotlib, which is not installed: "
         "pip install 'cliptune[report]'\n"
     )
+
+
+def test_the_papers_experiments_have_a_part_of_their_own(run_dir: Path) -> None:
+    rows = results_of([row("sst2", 13, name, 0.7) for name in ("bbt", "clip-static")], "main")
+    Path("reproduction").mkdir()
+    write_table(table_of(rows), "reproduction/results.parquet")
+    done = cliptune_here("report", "reproduction", str(run_dir))
+    assert done.returncode == 0, done.stderr
+    assert headings() == ["The paper&#39;s experiments", "tiny with plain"]

@@ -162,11 +162,11 @@ import os, signal, sys
 from cliptune import loop
 from jobs.cli import run
 made = loop.make_strategy
-def swallowing(config):
+def swallowing(config, task):
     try:
         os.kill(os.getpid(), signal.SIGINT)
     except:
-        return made(config)
+        return made(config, task)
 loop.make_strategy = swallowing
 sys.argv = ["cliptune", "search", "tiny.yaml", "{ENDLESS}", "run_dir=swallowed", "--json"]
 run()

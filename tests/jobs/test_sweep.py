@@ -1,13 +1,11 @@
 """`cliptune sweep`, as a person uses it; where Ray Tune is not the point, trials run here."""
 
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,51 +15,14 @@ import tiny
 import yaml
 from clusters import one_machine
 from command import SCRIPT, cliptune_here, environment
-from no_ray import without_ray
 from processes import eventually
 from runs import journal_bytes
+from trials_here import Here
 
 from cliptune.config import merge
-from cliptune.record import is_run
-from cluster.placement import Node
-from cluster.session import search
-from cluster.trials import Asha, Plan
 from jobs.suggestions import Suggestions
 
 RATIOS = {"ensemble.clip_ratio": {"grid": [0.1, 0.3]}}
-
-
-class Here:
-    """Runs the trials of a plan one after another in this process."""
-
-    def __init__(self) -> None:
-        self.ran: list[str] = []
-        self.asha: Asha | None = None
-        self.failing: list[str] = []  # names that are not to succeed
-        self.stop_after: int | None = None
-
-    def run(self, plan: Plan, observer: Any, *, asha: Asha | None, **_: Any) -> None:
-        self.asha = asha
-        while trial := plan.next():
-            if len(self.ran) == self.stop_after:
-                os.kill(os.getpid(), signal.SIGINT)
-            self.ran.append(trial.name)
-            if trial.name in self.failing:
-                plan.ended(trial.name, "failed", "no actor lives long here.")
-                continue
-            search(trial.config, resume=is_run(str(trial.config.run_dir)))
-            plan.ended(trial.name, "done", None)
-
-
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[Here]:
-    runner = Here()
-    monkeypatch.setattr("cluster.tuning.run", runner.run)
-    monkeypatch.setattr("jobs.sweep.connected", lambda address: nullcontext())
-    monkeypatch.setattr("jobs.sweepplan.nodes.present", lambda: [Node(2, 0)])
-    monkeypatch.setattr("jobs.sweepplan.nodes.growth", list)
-    with without_ray():
-        yield runner
 
 
 @pytest.fixture

@@ -1,0 +1,158 @@
+"""The paper's experiments as sweeps: tasks, methods and questions, by name.
+
+Every one is a `Sweep` of cases, so that `cliptune sweep` could run it as well.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cliptune.config import merge
+from cliptune.errors import ConfigError
+from cliptune.results import MAIN
+from cliptune.wording import nearest
+from jobs.sweepfile import SEED, Sweep
+
+Tree = dict[str, Any]
+
+TASK = "{task}"  # in --data: the name of the task
+
+GLUE = {"data": "nyu-mll/glue", "splits": {"test": "validation"}}  # its test labels are hidden
+PAIR = {"text": "sentence1", "text_pair": "sentence2"}
+TASKS: Mapping[str, Tree] = {  # where the hub has them; the templates are the presets'
+    "sst2": {**GLUE, "subset": "sst2", "columns": {"text": "sentence"}},
+    "yelp_polarity": {"data": "fancyzhx/yelp_polarity"},
+    "agnews": {"data": "fancyzhx/ag_news"},
+    "dbpedia": {"data": "fancyzhx/dbpedia_14", "columns": {"text": "content"}},
+    "mrpc": {**GLUE, "subset": "mrpc", "columns": PAIR},
+    "snli": {
+        "data": "stanfordnlp/snli",
+        "columns": {"text": "premise", "text_pair": "hypothesis"},
+    },
+    "rte": {**GLUE, "subset": "rte", "columns": PAIR},
+}
+
+SEEDS = (13, 21, 42, 87, 100)  # of the splits that the literature shares
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What methods depend on besides the settings of all."""
+
+    budget: int  # prompts
+    subnetworks: int
+    layers: int  # of the model
+    numbers: int  # of a prompt: its length times the model's width
+
+
+FULL: Tree = {"ensemble": {"mode": "none"}}  # the full network alone scores
+
+
+def _deep(sizes: Sizes) -> Tree:
+    return {"prompt": {"layers": sizes.layers}}
+
+
+# what each method changes in the settings of all, which are those of Clip-Tuning
+METHODS: Mapping[str, Callable[[Sizes], Tree]] = {
+    "random": lambda sizes: {"search": {"method": "random"}},
+    "bbt": lambda sizes: FULL,
+    "bbt-equal-passes": lambda sizes: merge(
+        FULL, {"search": {"budget": sizes.budget * sizes.subnetworks}}
+    ),
+    "clip-static": lambda sizes: {},
+    "clip-dynamic": lambda sizes: {"ensemble": {"mode": "dynamic"}},
+    "deep-bbt": lambda sizes: merge(FULL, _deep(sizes)),
+    "deep-clip": _deep,
+    "prompt-tuning": lambda sizes: {
+        **FULL,
+        "prompt": {"projection": "identity", "dimension": sizes.numbers},
+        "search": {"method": "gradient"},
+    },
+}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A question, and the searches that answer it on every task with every seed."""
+
+    question: str
+    methods: Sequence[str] | None  # none: all of them
+    space: Tree
+
+
+EXPERIMENTS: Mapping[str, Experiment] = {
+    MAIN: Experiment("how good each method is at equal prompts", None, {}),
+    "clip-ratio": Experiment(
+        "how much of each subnetwork to clip (Figure 2)",
+        ["clip-static"],
+        {"ensemble.clip_ratio": {"grid": [0.02, 0.05, 0.1, 0.2, 0.3, 0.5]}},
+    ),
+    "subnetworks": Experiment(
+        "how many subnetworks (Figure 3a)",
+        ["clip-static"],
+        {"ensemble.subnetworks": {"grid": [1, 2, 3, 5, 8]}},
+    ),
+    "training-size": Experiment(
+        "how many examples a class to learn from (Figure 3c)",
+        ["bbt", "clip-static"],
+        {"task.k": {"grid": [2, 4, 8, 16]}},
+    ),
+    "initialisation": Experiment(
+        "where the prompt begins (Figure 4)",
+        ["bbt", "clip-static"],
+        {
+            "prompt": {
+                "grid": [
+                    {"init": "vocabulary"},
+                    {"init": "zero"},
+                    {"init": "text", "text": "the following text was sorted by what it says"},
+                ]
+            }
+        },
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """What is run of an experiment."""
+
+    tasks: Sequence[str]
+    methods: Sequence[str]
+    seeds: Sequence[int]
+    data: str | None  # where examples lie, by {task} and {seed}; on the hub if none
+
+
+def sweep_of(experiment: str, matrix: Matrix, sizes: Sizes, base: Tree) -> Sweep | None:
+    """An experiment as a sweep; none where it compares none of the methods."""
+    asked = EXPERIMENTS[experiment]
+    compared = [name for name in matrix.methods if name in (asked.methods or METHODS)]
+    if not compared:
+        return None
+    space: Tree = {
+        "task": {"cases": {name: {"task": _task(name, matrix.data)} for name in matrix.tasks}},
+        "method": {"cases": {name: METHODS[name](sizes) for name in compared}},
+        **asked.space,
+    }
+    return Sweep.model_validate({"base": base, "space": space, "seeds": list(matrix.seeds)})
+
+
+def _task(name: str, data: str | None) -> Tree:
+    found = TASKS[name] if data is None else {"data": data.replace(TASK, name)}
+    return {"name": name, "seed": SEED, **found}
+
+
+def named(asked: str | None, known: Sequence[str], option: str) -> list[str]:
+    """The names of a list with commas, in the order of those that there are; all if none given."""
+    if asked is None:
+        return list(known)
+    names = [name.strip() for name in asked.split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            raise ConfigError(
+                f"{option}: there is no {name}{nearest(name, known)}. Expected some of "
+                f"{', '.join(known)}, with commas."
+            )
+    if not names:
+        raise ConfigError(f"{option}: expected some of {', '.join(known)}; found {asked!r}.")
+    return [name for name in known if name in names]

@@ -1,0 +1,103 @@
+"""Prompt tuning: its gradient is the loss's, its steps Adam's, its search one like any other."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from runs import Killed, journal_bytes, killed_at, run
+
+from cliptune.config import Config
+from cliptune.errors import ConfigError
+from cliptune.gradient import GradientDescent, LossGradient
+from cliptune.local import LocalScorer
+from cliptune.task import load_task
+
+NUMBERS = 3 * 32  # of a prompt: three vectors of the tiny model's width
+
+
+def tuned(model: Path, task: Path, run_dir: Path | None = None, **search: Any) -> Config:
+    return tiny.config(
+        model,
+        task,
+        prompt={"length": 3, "dimension": NUMBERS, "projection": "identity"},
+        ensemble={"mode": "none"},
+        search={"method": "gradient", "population": 5, "budget": 30, **search},
+        run_dir=None if run_dir is None else str(run_dir),
+    )
+
+
+def scorer_of(config: Config) -> LocalScorer:
+    return LocalScorer(config, load_task(config.task))
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "hinge"])
+@pytest.mark.parametrize("projected", [False, True])
+@pytest.mark.parametrize("micro_batch", [1, 64])
+def test_the_gradient_is_the_slope_of_the_loss(
+    loss: str, projected: bool, micro_batch: int, model_dir: Path, task_dir: Path
+) -> None:
+    config = tuned(model_dir, task_dir, loss=loss)
+    changes: dict[str, Any] = {
+        "model": config.model.model_copy(update={"micro_batch": micro_batch})
+    }
+    if projected:
+        settings = {"dimension": 7, "projection": "normal"}
+        changes["prompt"] = config.prompt.model_copy(update=settings)
+    config = config.model_copy(update=changes)
+    scorer = scorer_of(config)
+    draws = np.random.default_rng(0)
+    latent, direction = draws.standard_normal((2, config.prompt.dimension))
+    step = 1e-2 / np.linalg.norm(direction)
+    above, below = scorer.score(np.stack([latent + step * direction, latent - step * direction]))
+    slope = -float(above[0] - below[0]) / (2 * step)
+    found = float(LossGradient(config, scorer.task)(latent) @ direction)
+    assert found == pytest.approx(slope, rel=0.02)
+    assert abs(found) > 1e-3
+
+
+def test_the_steps_are_those_of_adam() -> None:
+    target = np.random.default_rng(1).standard_normal(6)
+    strategy = GradientDescent(lambda latent: latent - target, 6, population=4, rate=0.3)
+    found = []
+    for _ in range(3):
+        latents = strategy.ask()
+        strategy.tell(latents, np.zeros(4))
+        found += list(latents)
+    parameter = torch.zeros(6, dtype=torch.float64, requires_grad=True)
+    adam = torch.optim.Adam([parameter], lr=0.3)
+    for latent in found:
+        parameter.grad = parameter.detach() - torch.tensor(target)
+        adam.step()
+        assert np.allclose(parameter.detach().numpy(), latent)
+
+
+def test_a_search_by_gradients_learns_and_is_resumed_like_any_other(
+    model_dir: Path, task_dir: Path, tmp_path: Path
+) -> None:
+    whole = scorer_of(tuned(model_dir, task_dir, tmp_path / "whole"))
+    result = run(whole)
+    first, last = whole.score(np.stack([np.zeros(NUMBERS), result.latent]))
+    assert last > first + 0.1
+    assert result.cost.prompts_scored == 30
+    config = tuned(model_dir, task_dir, tmp_path / "broken")
+    with killed_at(9), pytest.raises(Killed):
+        run(scorer_of(config))
+    run(scorer_of(config), resume=True)
+    assert journal_bytes(tmp_path / "broken") == journal_bytes(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"ensemble": {"mode": "static"}}, "ensemble.mode must be none, found static"),
+        ({"prompt": {"layers": 2}}, "prompt.layers must be 1, found 2"),
+        ({"search": {"method": "gradient", "loss": "accuracy"}}, "accuracy has none"),
+    ],
+)
+def test_what_has_no_gradient_is_refused(more: dict[str, Any], words: str) -> None:
+    settings: dict[str, Any] = {"ensemble": {"mode": "none"}, "search": {"method": "gradient"}}
+    with pytest.raises(ConfigError, match=words):
+        tiny.config(Path("model"), Path("data"), **{**settings, **more})
