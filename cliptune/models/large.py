@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import BitsAndBytesConfig
 
-from cliptune.errors import ConfigError
+from cliptune.errors import ConfigError, OutOfMemoryError
 
 if TYPE_CHECKING:
     from cliptune.config import ModelConfig
@@ -37,3 +37,16 @@ def placement(config: ModelConfig, gpus: int) -> dict[str, Any]:
             bnb_4bit_compute_dtype=getattr(torch, config.dtype),
         )
     return given
+
+
+def refuse_offloaded(module: Any, config: ModelConfig) -> None:
+    """Refuse a model of which accelerate left a part outside of the GPUs, for want of memory.
+
+    Its weights are fetched as they are needed: they cannot be thinned, and it is slow.
+    """
+    places = set(map(str, getattr(module, "hf_device_map", {}).values()))
+    if config.device == "cuda" and places & {"cpu", "disk", "meta"}:
+        raise OutOfMemoryError(
+            f"{config.name} does not fit into the memory of an actor's GPUs. More of them "
+            "(cluster.gpus_per_actor), a smaller model or model.quantize=4bit would do."
+        )

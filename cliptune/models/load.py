@@ -29,7 +29,7 @@ from cliptune.models import fast
 from cliptune.models.base import FrozenModel
 from cliptune.models.causal_lm import CausalLM
 from cliptune.models.encoder import Encoder
-from cliptune.models.large import placement
+from cliptune.models.large import placement, refuse_offloaded
 from cliptune.models.masked_lm import MaskedLM
 from cliptune.models.seq2seq import Seq2Seq
 from cliptune.task import Task
@@ -198,6 +198,7 @@ def _weights(
             f"{source} has no weights for {missing[0]} ({len(missing)} missing), which the "
             f"{architecture} read-out needs. Choose another model or model.readout."
         )
+    refuse_offloaded(module, config)
     loaded: PreTrainedModel = module if placed else module.to(config.device)
     return loaded
 

@@ -204,7 +204,8 @@ def _mask_token(tokenizer: PreTrainedTokenizerBase) -> str:
     if tokenizer.mask_token is None:
         raise ModelError(
             "The template has a {mask}, but the model's tokenizer has no mask token. Choose a "
-            "masked language model, or model.readout: encoder and a template without {mask}."
+            "masked language model, or a template without {mask} for model.readout encoder or "
+            "seq2seq."
         )
     return str(tokenizer.mask_token)
 

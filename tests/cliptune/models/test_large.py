@@ -2,6 +2,7 @@
 
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import families
@@ -12,7 +13,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from cliptune.config import ModelConfig
-from cliptune.errors import ConfigError
+from cliptune.errors import ConfigError, OutOfMemoryError
 from cliptune.local import LocalScorer
 from cliptune.models import large, load
 from cliptune.task import load_task
@@ -92,6 +93,15 @@ def test_a_model_is_placed_as_asked_and_not_moved_again(
     monkeypatch.setattr(load, "placement", lambda config, gpus: {"device_map": f"over {gpus}"})
     LocalScorer(config, load_task(config.task), gpus=2)
     assert given["placed"] == "over 2"
+
+
+@pytest.mark.parametrize("place", ["cpu", "disk"])
+def test_a_model_that_the_gpus_do_not_hold_is_refused(place: str) -> None:
+    module = SimpleNamespace(hf_device_map={"model.layers.0": 0, "model.layers.1": place})
+    with pytest.raises(OutOfMemoryError, match="does not fit into the memory of an actor's GPUs"):
+        large.refuse_offloaded(module, model(name="big"))
+    large.refuse_offloaded(module, model(name="big", device="cpu"))
+    large.refuse_offloaded(SimpleNamespace(hf_device_map={"": 1}), model(name="big"))
 
 
 @pytest.mark.parametrize("bits", ["8bit", "4bit"])
