@@ -67,15 +67,15 @@ class CausalLM(OnePositionRead):
             shared = length + len(self._leading)
             beginnings = embedded.view(candidates, -1, *embedded.shape[1:])[:, 0, :shared]
             cache = self._prefix.of(beginnings.contiguous(), self._deep.current)
-            with self.reading(positions - shared), self._deep.added(None):
+            positions = positions - shared
+            with self.reading(positions), self._deep.added(None):
                 output = self.module(
                     inputs_embeds=embedded[:, shared:],
                     attention_mask=seen,
                     past_key_values=cache,
                     use_cache=True,
                 )
-        logits: Tensor = output.logits
-        return logits[:, 0, self._read_ids]
+        return self.label_logits(output.logits, positions)
 
     def network_changed(self) -> None:
         if self._prefix is not None:

@@ -40,7 +40,7 @@ class MaskedLM(OnePositionRead):
         narrowed = self._narrowed.at(positions) if self._narrowed else self.reading(positions)
         with narrowed:
             logits: Tensor = self.module(inputs_embeds=embedded, attention_mask=seen).logits
-        return logits[:, 0, self._read_ids]
+        return self.label_logits(logits, positions)
 
     def changes(self) -> dict[str, fast.Change]:
         return {**super().changes(), "last block": self._narrow}

@@ -113,6 +113,13 @@ class OnePositionRead(WordModel):
         finally:
             self._read_at = None
 
+    def label_logits(self, logits: Tensor, positions: Tensor) -> Tensor:
+        """`(rows, words)` of the head's logits; some heads pass by the body that has been cut."""
+        if logits.shape[1] > 1:
+            rows = torch.arange(len(logits), device=logits.device)
+            logits = logits[rows, positions.to(logits.device)][:, None]
+        return logits[:, 0, self._read_ids]
+
     def _keep_one_position(self, module: Any, inputs: Any, output: Any) -> Any:
         """Hand the head one position a row: the vocabulary's logits elsewhere are never read."""
         if self._read_at is not None:

@@ -193,6 +193,25 @@ FAMILIES: dict[str, Family] = {
         ("mlp.c_proj",),
         "{text} . it was {mask}",
     ),
+    "OPT": Family(
+        "causal-lm",
+        lambda shared: hf.OPTForCausalLM(
+            hf.OPTConfig(
+                hidden_size=32,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                ffn_dim=64,
+                word_embed_proj_dim=32,
+                max_position_embeddings=66,
+                **shared,
+            )
+        ),
+        lambda: byte_level(begin=True),
+        ("model.decoder.layers",),
+        ("self_attn.out_proj",),
+        ("fc2",),
+        "{text} . it was {mask}",
+    ),
     "Llama": causal(hf.LlamaConfig, hf.LlamaForCausalLM, begin=True),
     "Qwen2": causal(hf.Qwen2Config, hf.Qwen2ForCausalLM, begin=False),
     "Qwen3": causal(hf.Qwen3Config, hf.Qwen3ForCausalLM, begin=False, head_dim=16),

@@ -187,12 +187,22 @@ def test_a_model_without_its_weights_tokenises_like_the_whole_one(
     assert structure.encode(scorer.task["train"], 3) == scorer.encoded["train"]
 
 
-def test_the_docs_name_the_families_that_are_tested() -> None:
+def table() -> dict[str, list[str]]:
+    """The rows of the docs' table, by family."""
     text = (Path(__file__).parents[3] / "docs/models.md").read_text(encoding="utf-8")
-    _, _, table = text.partition("| family |")
-    rows = [line.split(" | ") for line in table.split("\n\n")[0].splitlines()[2:]]
-    named = {row[0].removeprefix("| "): row for row in rows}
-    assert list(named) == NAMES
+    _, _, below = text.partition("| family |")
+    rows = [line.strip("|").split("|") for line in below.split("\n\n")[0].splitlines()[2:]]
+    return {row[0].strip(): [cell.strip() for cell in row] for row in rows}
+
+
+def test_the_docs_name_the_families_that_are_tested() -> None:
+    assert list(table()) == NAMES
     for name, family in families.FAMILIES.items():
-        assert f"`{family.readout}`" in named[name][1]
-        assert named[name][3].startswith("no") != family.deep
+        assert f"`{family.readout}`" in table()[name][1]
+        assert table()[name][3].startswith("no") != family.deep
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
+def test_the_docs_say_what_is_not_made_faster(name: str, scorer: LocalScorer) -> None:
+    said = table()[name][4].lower()
+    assert set(filter(None, said.split(", "))) == set(scorer.model.as_it_was)
