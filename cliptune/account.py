@@ -77,10 +77,7 @@ def facts(record: Record, found: Outcome) -> dict[str, str]:
         "seeds": ", ".join(f"{name} {seed}" for name, seed in seeds.items()),
     }
     if (best := record.best) is not None:
-        rows["best"] = (
-            f"generation {best.number + 1}, candidate {best.best + 1}; on validation "
-            f"{measures(best.validation)}"
-        )
+        rows["best"] = f"{best.name}; on validation {measures(best.validation)}"
     rows["cost"] = (
         f"{found.prompts:,} prompts scored in {clock(found.seconds)}"
         if found.cost is None

@@ -173,10 +173,10 @@ class PromptConfig(Section):
     )
     text: str | None = Field(None, description="for init: text")
     file: File | None = Field(None, description="for init: file, a safetensors with `prompt`")
-    projection: Literal["normal", "identity"] = Field(
+    projection: Literal["normal", "vocabulary", "identity"] = Field(
         "normal",
-        description="A: normal numbers, or none: the latent is then the prompt's offset itself, "
-        "and prompt.dimension is its length times the model's width",
+        description="A: normal numbers; differences of words' embeddings; or none: the latent is "
+        "then the prompt's offset itself, prompt.dimension its length times the model's width",
     )
     scale: Positive = Field(1.0, description="alpha: spread of A z against the embeddings'")
     seed: Seed = Field(0, description="of P0's vocabulary draw and A; search.seed unless given")
@@ -205,6 +205,11 @@ class EnsembleConfig(Section):
     mode: Literal["static", "dynamic", "none"] = Field(
         "static", description="fixed masks; new masks each generation; the full network alone"
     )
+    pool: Count | None = Field(
+        None,
+        description="of static masks, from which each generation draws its N; they are the same "
+        "for all generations if null",
+    )
     sites: tuple[Site, ...] = Field(
         ("embedding", "attention-output", "ffn-output"), min_length=1, description="what is thinned"
     )
@@ -216,6 +221,19 @@ class EnsembleConfig(Section):
     def _sites_differ(self) -> Self:
         if len(set(self.sites)) < len(self.sites):
             raise ValueError(f"sites must differ from each other; found {', '.join(self.sites)}")
+        return self
+
+    @model_validator(mode="after")
+    def _pool_is_larger(self) -> Self:
+        if self.pool is None:
+            return self
+        if self.mode != "static" or self.mixer == "weighted":
+            raise ValueError("pool goes with mode static, and with another mixer than weighted")
+        if self.pool < self.subnetworks:
+            raise ValueError(
+                f"pool must hold the {self.subnetworks} subnetworks of a generation, "
+                f"found {self.pool}"
+            )
         return self
 
     @model_validator(mode="after")
@@ -242,10 +260,11 @@ class EnsembleConfig(Section):
 class StrategyConfig(Section):
     """The search over latents."""
 
-    method: Literal["cma-es", "random", "gradient"] = Field(
+    method: Literal["cma-es", "sep-cma-es", "random", "gradient"] = Field(
         "cma-es",
-        description="random is the baseline; gradient, prompt tuning by Adam, is no black box: it "
-        "goes back through a model of the driver's own",
+        description="sep-cma-es learns no more than a step a coordinate, for a large d; random "
+        "is the baseline; gradient, prompt tuning by Adam, is no black box: it goes back through a "
+        "model of the driver's own",
     )
     budget: Count | None = Field(8000, description="prompts scored; no limit if null")
     max_forward_passes: Count | None = Field(
@@ -262,6 +281,11 @@ class StrategyConfig(Section):
     learning_rate: Positive = Field(0.1, description="of gradient alone: a step in the latent")
     loss: Loss = Field("cross-entropy", description="its negative is the reward")
     margin: Positive = Field(2.0, description="of the hinge loss")
+    candidate: Literal["fittest", "mean"] = Field(
+        "fittest",
+        description="which prompt of a generation is tried on validation, and may be chosen: its "
+        "fittest candidate, or the mean that cma-es drew its candidates around",
+    )
     selection: str = Field(
         "loss",
         pattern=r"^(loss|accuracy|macro-f1|[^:]+:\w+)$",
@@ -269,6 +293,12 @@ class StrategyConfig(Section):
         "macro-f1, or your own module:function or file.py:function",
     )
     seed: Seed = Field(0, description="of the strategy, and of all that has no seed of its own")
+
+    @model_validator(mode="after")
+    def _mean_is_of_a_distribution(self) -> Self:
+        if self.candidate == "mean" and not self.method.endswith("cma-es"):
+            raise ValueError(f"candidate: mean goes with (sep-)cma-es alone; found {self.method}")
+        return self
 
     @model_validator(mode="after")
     def _budget_holds_a_generation(self) -> Self:

@@ -17,13 +17,14 @@ import pyarrow as pa
 
 from cliptune.errors import RunError
 from cliptune.storage import Folder
-from cliptune.types import Fitness, Latents, Rewards
+from cliptune.types import Fitness, Latent, Latents, Rewards
 
 SCHEMA_VERSION = 2
 VERSION = b"cliptune.schema_version"
 PREVIOUS = b"cliptune.previous"
 OWN = b"cliptune.own"
 MICRO_BATCH = b"cliptune.micro_batch"
+MEAN = b"cliptune.mean"
 OWN_PREFIX = b"sha256:"
 OWN_PATTERN = re.compile(rb"sha256:([0-9a-f]{64})")
 BLANK = b"0" * 64
@@ -70,9 +71,21 @@ class Generation:
     rewards: Rewards
     fitness: Fitness
     step_size: float  # that the latents were drawn with
-    best: int  # the candidate that was validated
+    best: int  # the fittest candidate
     validation: Validation
     micro_batch: int | None = None  # where memory ran out: rows from here on; else the config's
+    mean: Latent | None = None  # what the candidates were drawn around, where that is validated
+
+    @property
+    def validated(self) -> Latent:
+        """The latent that stands for the generation."""
+        return self.latents[self.best] if self.mean is None else self.mean
+
+    @property
+    def name(self) -> str:
+        """Which latent that is, in words."""
+        which = f"candidate {self.best + 1}" if self.mean is None else "the mean"
+        return f"generation {self.number + 1}, {which}"
 
     @property
     def spread(self) -> float:
@@ -105,6 +118,8 @@ class Journal:
         metadata = {PREVIOUS: self._previous.encode()}
         if generation.micro_batch is not None:
             metadata[MICRO_BATCH] = str(generation.micro_batch).encode()
+        if generation.mean is not None:
+            metadata[MEAN] = generation.mean.astype("<f8").tobytes().hex().encode()
         content = sealed(_to_table(generation), metadata)
         self._folder.write(name, content)
         self._previous = unsealed(content) or ""
@@ -208,7 +223,8 @@ def _to_table(generation: Generation) -> pa.Table:
 
 
 def _from_table(table: pa.Table) -> Generation:
-    columns, micro_batch = table.to_pydict(), table.schema.metadata.get(MICRO_BATCH)
+    columns, metadata = table.to_pydict(), table.schema.metadata
+    micro_batch, mean = metadata.get(MICRO_BATCH), metadata.get(MEAN)
     best = next(i for i, value in enumerate(columns["validation"]) if value is not None)
     return Generation(
         number=columns["generation"][0],
@@ -224,6 +240,7 @@ def _from_table(table: pa.Table) -> Generation:
             score=columns["validation_score"][best],
         ),
         micro_batch=None if micro_batch is None else int(micro_batch),
+        mean=None if mean is None else np.frombuffer(bytes.fromhex(mean.decode()), "<f8"),
     )
 
 

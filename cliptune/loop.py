@@ -143,6 +143,7 @@ def _advance(number: int, strategy: Strategy, scorer: Scorer) -> Generation:
     """One generation, told whole, and computed with micro-batches of one size."""
     ensemble = scorer.config.ensemble
     step_size, planned = strategy.step_size, int(scorer.config.model.micro_batch)
+    mean = strategy.mean if scorer.config.search.candidate == "mean" else None
     latents = strategy.ask()
     rows: int | None = None
     while rows != scorer.micro_batch:
@@ -150,24 +151,24 @@ def _advance(number: int, strategy: Strategy, scorer: Scorer) -> Generation:
         rows = scorer.micro_batch
         fitness = MIXERS[ensemble.mixer](rewards, ensemble.weights)  # (population,)
         best = int(fitness.argmax())
-        validation = validate(scorer, latents[best])
+        validation = validate(scorer, latents[best] if mean is None else mean)
     strategy.tell(latents, fitness)
     smaller = rows if rows != planned else None
-    return Generation(number, latents, rewards, fitness, step_size, best, validation, smaller)
+    return Generation(number, latents, rewards, fitness, step_size, best, validation, smaller, mean)
 
 
 def _finish(
     run: RunDirectory, scorer: Scorer, best: Generation, number: int, clock: "_Clock", reason: str
 ) -> Result:
     """Evaluate the chosen prompt and write it down."""
-    latent = best.latents[best.best]
+    latent = best.validated
     config, task = scorer.config, scorer.task
     seconds, before = clock.seconds(), scorer.usage.forward_passes
     table = evaluate(scorer, latent, best.number)
     result = Result(
         run_dir=run.path,
         generation=best.number,
-        candidate=best.best,
+        candidate=best.best if best.mean is None else None,
         latent=latent,
         validation=best.validation,
         table=table,

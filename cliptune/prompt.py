@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -33,24 +34,20 @@ def projection_std(spread: float, dimension: int, scale: float, sigma: float) ->
     return scale * spread / (math.sqrt(dimension) * sigma)
 
 
-class RandomProjection:
-    """The fixed matrix A of a layer, `(length * width, d)`, normal and drawn from a seed."""
+class Projection:
+    """The fixed matrix A of a layer, `(length * width, d)`."""
 
-    def __init__(
-        self, shape: tuple[int, int], std: float, seed: int, layer: int, device: torch.device
-    ) -> None:
-        purpose = ("projection", seed) if layer == 0 else ("projection", seed, layer)
-        matrix = generator(*purpose).standard_normal(shape, dtype=np.float32)
-        self.matrix = torch.from_numpy(matrix).mul_(std).to(device)
+    def __init__(self, matrix: Tensor) -> None:
+        self._matrix = matrix
 
     def __call__(self, latents: Latents) -> Tensor:
         """`(candidates, d)` float64 to `(candidates, length * width)` float32."""
-        z = torch.tensor(latents, dtype=torch.float32, device=self.matrix.device)
-        return z @ self.matrix.T
+        z = torch.tensor(latents, dtype=torch.float32, device=self._matrix.device)
+        return z @ self._matrix.T
 
     def back(self, gradient: Tensor) -> Tensor:
         """A gradient `(length * width,)` of the offset as one of the latent, `(d,)`."""
-        return gradient @ self.matrix
+        return gradient @ self._matrix
 
 
 class Identity:
@@ -69,13 +66,10 @@ class Identity:
         return gradient * self._scale
 
 
-Projection = RandomProjection | Identity
-
-
 class SoftPrompt:
     """P0 and the projections of one search, on the model's device."""
 
-    def __init__(self, initial: Tensor, projections: Sequence[Projection]) -> None:
+    def __init__(self, initial: Tensor, projections: Sequence[Projection | Identity]) -> None:
         """One projection a layer; the first layer is the model's input."""
         self.initial = initial
         self._projections = projections
@@ -114,21 +108,27 @@ def build_prompt(
     `spreads` tells, for P0 as the model's input, how far the hidden states spread that enter each
     deeper layer: what is added there spreads as far.
     """
-    width = embeddings.shape[1]
-    initial = _initial(config, embeddings, special, tokenize).to(embeddings.device)
+    words = [i for i in range(len(embeddings)) if i not in special]
+    initial = _initial(config, embeddings, words, tokenize).to(embeddings.device)
     spread = [float(embeddings.float().std())]
     if config.layers > 1:
         spread += spreads(initial)
     projections = [
-        _projection(config, sigma, width, each, layer, embeddings.device)
+        _projection(config, sigma, embeddings, words, each, layer)
         for layer, each in enumerate(spread)
     ]
     return SoftPrompt(initial, projections)
 
 
 def _projection(
-    config: PromptConfig, sigma: float, width: int, spread: float, layer: int, device: torch.device
-) -> Projection:
+    config: PromptConfig,
+    sigma: float,
+    embeddings: Tensor,
+    words: list[int],
+    spread: float,
+    layer: int,
+) -> Projection | Identity:
+    width, device = embeddings.shape[1], embeddings.device
     size = config.length * width
     if config.projection == "identity":
         if config.dimension != size:
@@ -139,13 +139,31 @@ def _projection(
             )
         return Identity(projection_std(spread, 1, config.scale, sigma), device)
     std = projection_std(spread, config.dimension, config.scale, sigma)
-    return RandomProjection((size, config.dimension), std, config.seed, layer, device)
+    purpose: tuple[str | int, ...] = "projection", config.seed
+    draws = generator(*purpose, *([layer] if layer else []))
+    if config.projection == "vocabulary":
+        matrix = _of_words(draws, embeddings, words, config.length, config.dimension)
+    else:
+        matrix = draws.standard_normal((size, config.dimension), dtype=np.float32)
+    return Projection(torch.from_numpy(matrix).mul_(std).to(device))
+
+
+def _of_words(
+    draws: np.random.Generator, embeddings: Tensor, words: list[int], length: int, dimension: int
+) -> NDArray[np.float32]:
+    """A matrix `(length * width, d)` of unit spread: each number of the latent moves each prompt
+    vector along a word of its own, seen from the mean of the vocabulary."""
+    vocabulary = embeddings.float().cpu().numpy()[words]
+    centred = vocabulary - vocabulary.mean(axis=0, dtype=np.float64)
+    rows = centred[draws.choice(len(words), (length, dimension))]  # (length, d, width)
+    matrix = rows.transpose(0, 2, 1).reshape(-1, dimension) / centred.std()
+    return np.ascontiguousarray(matrix, dtype=np.float32)
 
 
 def _initial(
     config: PromptConfig,
     embeddings: Tensor,
-    special: set[int],
+    words: list[int],
     tokenize: Callable[[str], list[int]],
 ) -> Tensor:
     shape = (config.length, embeddings.shape[1])
@@ -159,7 +177,6 @@ def _initial(
             raise ConfigError(f"prompt.text holds no token; found {config.text!r}.")
         ids = [ids[i % len(ids)] for i in range(config.length)]
     else:
-        words = [i for i in range(len(embeddings)) if i not in special]
         ids = generator("vocabulary", config.seed).choice(words, config.length).tolist()
     return embeddings[ids].float().detach().clone()
 

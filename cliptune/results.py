@@ -17,6 +17,8 @@ Row = dict[str, Any]
 
 RESULTS = "results.parquet"
 MAIN = "main"  # the experiment of the paper's table
+BEYOND = "beyond"  # that of ideas, to be compared with the method that they change
+PLAIN = "clip-static"
 MANUAL = "manual"
 SCHEMA = pa.schema(
     [
@@ -152,19 +154,20 @@ class Difference:
         return f"{self.mean:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
 
 
-def difference(
-    results: Sequence[Row], first: str, second: str, score: str = "test_accuracy"
-) -> Difference | None:
-    """Paired over (task, seed) cells, with the percentile bootstrap's interval of 95 %.
+def difference(firsts: Sequence[Row], seconds: Sequence[Row]) -> Difference | None:
+    """Of test accuracy, paired over (task, seed), with the percentile bootstrap's interval of 95 %.
 
     Cells are drawn with replacement 10,000 times, always the same ones (Efron, 1979). None where
-    no cell has both.
+    no cell is in both.
     """
-    firsts, seconds = (_by_cell(results, method, score) for method in (first, second))
-    cells = sorted(firsts.keys() & seconds.keys())
+    first, second = (
+        {(row["task"], row["seed"]): row["test_accuracy"] for row in rows}
+        for rows in (firsts, seconds)
+    )
+    cells = sorted(first.keys() & second.keys())
     if not cells:
         return None
-    points = np.array([100 * (firsts[cell] - seconds[cell]) for cell in cells])
+    points = np.array([100 * (first[cell] - second[cell]) for cell in cells])
     drawn = generator("bootstrap", len(cells)).integers(len(cells), size=(RESAMPLES, len(cells)))
     means = points[drawn].mean(axis=1)
     low, high = np.percentile(means, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
@@ -173,12 +176,18 @@ def difference(
     )
 
 
-def _by_cell(results: Sequence[Row], method: str, score: str) -> dict[tuple[str, int], float]:
-    return {
-        (row["task"], row["seed"]): row[score]
-        for row in results
-        if row["method"] == method and row.get(score) is not None
-    }
+def differences(experiment: str, results: Sequence[Row]) -> dict[str, Difference]:
+    """What there is to compare in an experiment: methods in pairs, ideas with what they change."""
+    rows = by_experiment(results)
+    main = {method: mine for (method, _), mine in _by_method(rows.get(MAIN, []))}
+    pairs: dict[str, tuple[list[Row], list[Row]]] = {}
+    if experiment == MAIN:
+        pairs = {f"{a} - {b}": (main.get(a, []), main.get(b, [])) for a, b in PAIRS}
+    elif experiment == BEYOND:
+        ideas = _by_method(rows.get(BEYOND, []))
+        pairs = {f"{value} - {PLAIN}": (mine, main.get(PLAIN, [])) for (_, value), mine in ideas}
+    found = {name: difference(*pair) for name, pair in pairs.items()}
+    return {name: one for name, one in found.items() if one is not None}
 
 
 @dataclass(frozen=True)
@@ -246,15 +255,10 @@ def table_cells(lines: Sequence[Line]) -> Cells:
     return [head, *body]
 
 
-def difference_cells(results: Sequence[Row], pairs: Iterable[tuple[str, str]]) -> Cells:
-    """Differences in words, those that no cell has left out."""
+def difference_cells(found: Mapping[str, Difference]) -> Cells:
+    """Differences in words, a head first."""
     head = ["", f"points [{LEVEL} % interval]", "cells", "better in"]
-    body = [
-        [f"{first} - {second}", str(found), str(found.cells), str(found.better)]
-        for first, second in pairs
-        if (found := difference(results, first, second)) is not None
-    ]
-    return [head, *body]
+    return [head, *([name, str(d), str(d.cells), str(d.better)] for name, d in found.items())]
 
 
 def markdown(cells: Cells) -> str:

@@ -1,7 +1,7 @@
 """Ask and tell: who proposes the next latents. CMA-ES (Hansen, arXiv 1604.00772), random search."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -41,6 +41,10 @@ class Strategy(Protocol):
     def termination(self) -> str | None:
         """Why the strategy itself sees no sense in going on, in words."""
 
+    @property
+    def mean(self) -> Latent | None:
+        """What the proposals are drawn around, `(d,)`; None where that is never learnt."""
+
     def ask(self) -> Latents:
         """The next `(population, d)` candidates."""
 
@@ -55,6 +59,7 @@ class RandomSearch:
     """Draws every latent from N(0, sigma^2 I): the strong baseline of the paper."""
 
     termination = None
+    mean = None
 
     def __init__(
         self, dimension: int, population: int, sigma: float, seed: int, layer: int = 0
@@ -82,6 +87,8 @@ class CMAES:
     returns the same eigenvectors in other bits: either would make two equal searches differ.
     """
 
+    diagonal = False
+
     def __init__(
         self, dimension: int, population: int, sigma: float, seed: int, layer: int = 0
     ) -> None:
@@ -102,6 +109,7 @@ class CMAES:
             "tolflatfitness": 10,
             "tolfun": 0,
             "tolfunhist": 0,
+            "CMA_diagonal": self.diagonal,
             "signals_filename": "",  # else pycma takes orders from a file in the user's folder
         }
         with threadpool_limits(1):
@@ -112,6 +120,10 @@ class CMAES:
     @property
     def step_size(self) -> float:
         return float(self._cma.sigma)
+
+    @property
+    def mean(self) -> Latent | None:
+        return np.array(self._cma.mean, dtype=np.float64)
 
     def ask(self) -> Latents:
         with threadpool_limits(1):
@@ -147,8 +159,16 @@ class LayerByLayer:
     def termination(self) -> str | None:
         return self._parts[self._turn].termination
 
+    @property
+    def mean(self) -> Latent | None:
+        """Of the layer whose turn it is, among the others' best."""
+        own = self._parts[self._turn].mean
+        return None if own is None else self._among_the_others(own[None])[0]
+
     def ask(self) -> Latents:
-        own = self._parts[self._turn].ask()
+        return self._among_the_others(self._parts[self._turn].ask())
+
+    def _among_the_others(self, own: Latents) -> Latents:
         population, dimension = own.shape
         rest = np.zeros(len(self._parts) * dimension) if self._best is None else self._best
         latents = np.tile(rest, (population, 1))
@@ -165,6 +185,19 @@ class LayerByLayer:
 
     def _searched(self, dimension: int) -> slice:
         return slice(self._turn * dimension, (self._turn + 1) * dimension)
+
+
+class SeparableCMAES(CMAES):
+    """CMA-ES whose covariance matrix is diagonal (Ros and Hansen, PPSN 2008): linear in d."""
+
+    diagonal = True
+
+
+KINDS: Mapping[str, Callable[..., Strategy]] = {
+    "cma-es": CMAES,
+    "sep-cma-es": SeparableCMAES,
+    "random": RandomSearch,
+}
 
 
 def _in_words(conditions: Mapping[str, object]) -> str | None:
@@ -226,7 +259,7 @@ def make_strategy(config: Config, task: Task) -> Strategy:
         from cliptune.gradient import prompt_tuning
 
         return prompt_tuning(config, task)
-    kind = CMAES if search.method == "cma-es" else RandomSearch
+    kind = KINDS[search.method]
     size = prompt.dimension, search.population, search.sigma
     layers = [kind(*size, search.seed, layer) for layer in range(prompt.layers)]
     return layers[0] if len(layers) == 1 else LayerByLayer(layers)

@@ -111,7 +111,7 @@ def evaluate(
         check_model(record, scorer)
         check_prompt(record, best, scorer)
         observer.phase(f"Scoring {len(task[split]):,} examples")
-        return assess(scorer, best.latents[best.best], best.number, split)
+        return assess(scorer, best.validated, best.number, split)
 
 
 def check_model(record: Record, scorer: Scorer) -> None:
@@ -139,12 +139,12 @@ def check_prompt(record: Record, best: Generation, scorer: Scorer) -> None:
         written = load(folder.read(PROMPT))["prompt"]
     except (SafetensorError, KeyError) as error:
         raise RunError(f"{record.path}/{PROMPT} is damaged: {error}.") from None
-    rebuilt = scorer.prompt(best.latents[best.best])
+    rebuilt = scorer.prompt(best.validated)
     limit = TOLERANCE * float(np.abs(rebuilt).max())
     if written.shape != rebuilt.shape or not np.allclose(written, rebuilt, rtol=0, atol=limit):
         raise RunError(
-            f"{record.path}/{PROMPT} is not the prompt that the run's journal leads to (generation "
-            f"{best.number + 1}, candidate {best.best + 1}); it was changed, or is another run's."
+            f"{record.path}/{PROMPT} is not the prompt that the run's journal leads to ("
+            f"{best.name}); it was changed, or is another run's."
         )
 
 
@@ -153,7 +153,7 @@ def as_values(record: Record, best: Generation, task: Task, found: Assessment) -
     return {
         "run_dir": record.path,
         "generation": best.number,
-        "candidate": best.best,
+        "candidate": best.best if best.mean is None else None,
         "finished": outcome(record).finished,
         "split": found.split,
         "source": task[found.split].source,

@@ -9,7 +9,7 @@ from typing import Any
 
 from cliptune.config import merge
 from cliptune.errors import ConfigError
-from cliptune.results import MAIN
+from cliptune.results import BEYOND, MAIN
 from cliptune.wording import nearest
 from jobs.sweepfile import SEED, Sweep
 
@@ -71,36 +71,64 @@ METHODS: Mapping[str, Callable[[Sizes], Tree]] = {
 }
 
 
+def _ideas(sizes: Sizes) -> Tree:
+    """Each changes Clip-Tuning, and takes as many forward passes unless its name says otherwise."""
+    pool: Tree = {"pool": 20}
+    one: Tree = {"subnetworks": 1, **pool}
+    return {
+        "the mean validated": {"search": {"candidate": "mean"}},
+        "N of a pool": {"ensemble": pool},
+        "1 of a pool, more prompts": {
+            "ensemble": one,
+            "search": {"budget": sizes.budget * sizes.subnetworks},
+        },
+        "1 of a pool, fewer passes": {"ensemble": one},
+        "words as directions": {"prompt": {"projection": "vocabulary"}},
+        "diagonal covariance": {"search": {"method": "sep-cma-es"}},
+        "no projection": {
+            "prompt": {"projection": "identity", "dimension": sizes.numbers},
+            "search": {"method": "sep-cma-es"},
+        },
+        "ranks mixed": {"ensemble": {"mixer": "rank-mean"}},
+        "hinge": {"search": {"loss": "hinge"}},
+    }
+
+
 @dataclass(frozen=True)
 class Experiment:
     """A question, and the searches that answer it on every task with every seed."""
 
     question: str
     methods: Sequence[str] | None  # none: all of them
-    space: Tree
+    space: Callable[[Sizes], Tree]
 
 
 EXPERIMENTS: Mapping[str, Experiment] = {
-    MAIN: Experiment("how good each method is at equal prompts", None, {}),
+    MAIN: Experiment("how good each method is at equal prompts", None, lambda sizes: {}),
     "clip-ratio": Experiment(
         "how much of each subnetwork to clip (Figure 2)",
         ["clip-static"],
-        {"ensemble.clip_ratio": {"grid": [0.02, 0.05, 0.1, 0.2, 0.3, 0.5]}},
+        lambda sizes: {"ensemble.clip_ratio": {"grid": [0.02, 0.05, 0.1, 0.2, 0.3, 0.5]}},
     ),
     "subnetworks": Experiment(
         "how many subnetworks (Figure 3a)",
         ["clip-static"],
-        {"ensemble.subnetworks": {"grid": [1, 2, 3, 5, 8]}},
+        lambda sizes: {"ensemble.subnetworks": {"grid": [1, 2, 3, 5, 8]}},
     ),
     "training-size": Experiment(
         "how many examples a class to learn from (Figure 3c)",
         ["bbt", "clip-static"],
-        {"task.k": {"grid": [2, 4, 8, 16]}},
+        lambda sizes: {"task.k": {"grid": [2, 4, 8, 16]}},
+    ),
+    BEYOND: Experiment(
+        "ideas beyond the paper, beside plain clip-static",
+        ["clip-static"],
+        lambda sizes: {"idea": {"cases": _ideas(sizes)}},
     ),
     "initialisation": Experiment(
         "where the prompt begins (Figure 4)",
         ["bbt", "clip-static"],
-        {
+        lambda sizes: {
             "prompt": {
                 "grid": [
                     {"init": "vocabulary"},
@@ -132,7 +160,7 @@ def sweep_of(experiment: str, matrix: Matrix, sizes: Sizes, base: Tree) -> Sweep
     space: Tree = {
         "task": {"cases": {name: {"task": _task(name, matrix.data)} for name in matrix.tasks}},
         "method": {"cases": {name: METHODS[name](sizes) for name in compared}},
-        **asked.space,
+        **asked.space(sizes),
     }
     return Sweep.model_validate({"base": base, "space": space, "seeds": list(matrix.seeds)})
 

@@ -12,10 +12,10 @@ from cliptune.errors import ConfigError
 from cliptune.models.load import shape_of
 from cliptune.results import (
     MAIN,
-    PAIRS,
     RESULTS,
     Cells,
     difference_cells,
+    differences,
     lines_of,
     markdown,
     results_of,
@@ -136,13 +136,15 @@ def _seeds(asked: str | None) -> list[int]:
 def _tables(results: dict[str, list[Row]]) -> list[tuple[str, Cells]]:
     """Titles and tables of all experiments."""
     found = []
+    every = list(chain(*results.values()))
     for name, rows in results.items():
         if not rows:
             continue
         question = EXPERIMENTS[name].question
         found.append((f"{name}: {question}; test accuracy in %", table_cells(lines_of(rows))))
-        if name == MAIN and len(differences := difference_cells(rows, PAIRS)) > 1:
-            found.append(("differences of test accuracy, paired by task and seed", differences))
+        if compared := differences(name, every):
+            title = f"{name}: differences of test accuracy, paired by task and seed"
+            found.append((title, difference_cells(compared)))
     return found
 
 

@@ -14,13 +14,12 @@ from cliptune.results import (
     LEVEL,
     MAIN,
     MANUAL,
-    PAIRS,
     Cells,
     Difference,
     Row,
     by_experiment,
-    difference,
     difference_cells,
+    differences,
     lines_of,
     table_cells,
 )
@@ -30,7 +29,6 @@ BARS = "Means over seeds; bars are standard deviations."
 
 def results_section(place: str, results: Sequence[Row]) -> Section:
     """All experiments of a folder, as far as they came."""
-    every = by_experiment(results)
     searched = [row for row in results if row["method"] != MANUAL]
     seeds = ", ".join(map(str, sorted({row["seed"] for row in results})))
     return Section(
@@ -42,17 +40,18 @@ def results_section(place: str, results: Sequence[Row]) -> Section:
             "cost": f"{sum(row['prompts_scored'] for row in searched):,} prompts scored; "
             f"{clock(sum(row['seconds'] for row in searched))} of devices",
         },
-        tables=list(_tables(every)),
-        pictures=list(_pictures(every)),
+        tables=list(_tables(results)),
+        pictures=list(_pictures(results)),
     )
 
 
-def _tables(every: dict[str, list[Row]]) -> Iterator[Table]:
-    for name, rows in every.items():
+def _tables(results: Sequence[Row]) -> Iterator[Table]:
+    for name, rows in by_experiment(results).items():
         cells = table_cells(lines_of(rows))
         yield _table(f"{name}: test accuracy in %, means and standard deviations over seeds", cells)
-        if name == MAIN and len(cells := difference_cells(rows, PAIRS)) > 1:
-            yield _table("Differences of test accuracy, paired by task and seed", cells)
+        if found := differences(name, results):
+            title = f"{name}: differences of test accuracy, paired by task and seed"
+            yield _table(title, difference_cells(found))
 
 
 def _table(title: str, cells: Cells) -> Table:
@@ -60,24 +59,19 @@ def _table(title: str, cells: Cells) -> Table:
     return Table(title, head, body, words=[1] if "value" in head else ())
 
 
-def _pictures(every: dict[str, list[Row]]) -> Iterator[Picture]:
-    for name, rows in every.items():
-        if name != MAIN:
+def _pictures(results: Sequence[Row]) -> Iterator[Picture]:
+    for name, rows in by_experiment(results).items():
+        if name == MAIN:
+            by_method = partial(scores, name="method", lines=_by_task(rows))
+            yield Picture("methods", "Test accuracy by method", BARS, by_method)
+        else:
             yield from _of_values(name, rows)
-            continue
-        yield Picture(
-            "methods",
-            "Test accuracy by method",
-            BARS,
-            partial(scores, name="", lines=_by_task(rows)),
-        )
-        found = [(pair, difference(rows, *pair)) for pair in PAIRS]
-        if known := {" - ".join(pair): one for pair, one in found if one is not None}:
+        if found := differences(name, results):
             yield Picture(
-                "differences",
-                "What methods differ by on test",
+                f"{name}-differences",
+                f"Differences of test accuracy: {name}",
                 f"Paired by task and seed; bars are {LEVEL} % bootstrap intervals.",
-                partial(differences, found=known),
+                partial(intervals, found=found),
             )
 
 
@@ -125,7 +119,7 @@ def _number(value: str) -> float | str:
         return value
 
 
-def differences(look: Look, found: dict[str, Difference]) -> Figure:
+def intervals(look: Look, found: dict[str, Difference]) -> Figure:
     """A row a pair: the mean with its interval, and where nothing would be."""
     drawn = figure(0.9 + 0.3 * len(found))
     axes = drawn.subplots()

@@ -185,6 +185,29 @@ def test_deeper_layers_spread_as_far_as_what_they_are_added_to() -> None:
     assert float(prompts[:, 2].std()) == pytest.approx(2.0, rel=0.05)
 
 
+# Of words
+
+
+def test_each_number_of_a_latent_moves_a_vector_along_a_word() -> None:
+    prompt = build(projection="vocabulary")
+    words = [i for i in range(len(EMBEDDINGS)) if i not in SPECIAL]
+    centred = EMBEDDINGS[words] - EMBEDDINGS[words].mean(dim=0)
+    directions = torch.nn.functional.normalize(centred, dim=1)
+    moves = matrix(prompt).T.reshape(8 * 5, WIDTH)  # of every number and vector
+    cosines = torch.nn.functional.normalize(moves, dim=1) @ directions.T
+    assert torch.allclose(cosines.max(dim=1).values, torch.ones(40), atol=1e-5)
+    assert len(set(cosines.argmax(dim=1).tolist())) > 15  # words of their own
+
+
+def test_words_spread_as_far_as_normal_numbers() -> None:
+    wide = {"length": 100, "dimension": 50, "scale": 0.7}
+    found = matrix(build(2.0, projection="vocabulary", **wide), 50).std()
+    assert float(found) == pytest.approx(float(matrix(build(2.0, **wide), 50).std()), rel=0.05)
+    layers = build(projection="vocabulary", layers=3)(np.ones((1, 24)))
+    assert layers.shape == (1, 3, 5, WIDTH)
+    assert not torch.equal(layers[0, 1], layers[0, 2])
+
+
 # No projection
 
 

@@ -15,6 +15,7 @@ from cliptune.results import (
     by_experiment,
     difference,
     difference_cells,
+    differences,
     is_results,
     lines_of,
     markdown,
@@ -105,8 +106,7 @@ def test_a_method_that_lacks_a_task_has_no_average() -> None:
 
 
 def test_differences_are_paired_by_task_and_seed() -> None:
-    found = difference(results()[::-1], "clip-static", "bbt")
-    assert found is not None
+    found = differences("main", results()[::-1])["clip-static - bbt"]
     assert found.mean == pytest.approx(100 * np.mean(GAINS))
     assert (found.cells, found.better) == (6, 4)
     assert found.low < found.mean < found.high
@@ -116,17 +116,30 @@ def test_the_interval_is_the_bootstraps() -> None:
     """Of n equal draws of -1 and 1 the mean has a known distribution."""
     rows = [row("sst2", seed, "bbt", 0.5) for seed in range(400)]
     rows += [row("sst2", seed, "clip-static", 0.49 + 0.02 * (seed % 2)) for seed in range(400)]
-    found = difference(results_of(rows, "main"), "clip-static", "bbt")
-    assert found is not None
-    assert found.mean == pytest.approx(0)
+    found = differences("main", results_of(rows, "main"))["clip-static - bbt"]
+    assert found.mean == pytest.approx(0, abs=1e-9)
     assert found.low == pytest.approx(-1.96 / 20, abs=0.01)
     assert found.high == pytest.approx(1.96 / 20, abs=0.01)
-    assert found == difference(results_of(rows, "main"), "clip-static", "bbt")
+    assert found == differences("main", results_of(rows, "main"))["clip-static - bbt"]
 
 
 def test_methods_without_a_common_cell_have_no_difference() -> None:
-    assert difference(results(), "clip-static", "random") is None
-    assert len(difference_cells(results(), [("clip-static", "random")])) == 1
+    assert set(differences("main", results())) == {"clip-static - bbt", "clip-static - manual"}
+    assert differences("clip-ratio", results()) == {}
+    bbt, clip = (
+        [each for each in results() if (each["method"], each["seed"]) == pair]
+        for pair in (("bbt", 13), ("clip-static", 21))
+    )
+    assert difference(clip, bbt) is None
+
+
+def test_ideas_are_compared_with_the_plain_method() -> None:
+    rows = [row(*cell, "clip-static", 0.75, value="smaller") for cell in CELLS[:3]]
+    every = [*results(), *results_of(rows, "beyond")]
+    (found,) = differences("beyond", every).items()
+    assert found[0] == "smaller - clip-static"
+    assert found[1].mean == pytest.approx(100 * (0.05 - np.mean(GAINS[:3])))
+    assert difference_cells(dict([found]))[1][2:] == ["3", "3"]
 
 
 def test_markdown_is_a_table() -> None:

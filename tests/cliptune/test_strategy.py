@@ -15,6 +15,7 @@ from cliptune.strategy import (
     TERMINATIONS,
     LayerByLayer,
     RandomSearch,
+    SeparableCMAES,
     Strategy,
     make_strategy,
     replay,
@@ -217,13 +218,40 @@ def test_a_refused_telling_can_be_made_good(kind: Make) -> None:
     assert np.array_equal(strategy.ask(), proposals(other, 2)[1])
 
 
-@pytest.mark.parametrize(("method", "kind"), [("cma-es", CMAES), ("random", RandomSearch)])
+@pytest.mark.parametrize(
+    ("method", "kind"),
+    [("cma-es", CMAES), ("sep-cma-es", SeparableCMAES), ("random", RandomSearch)],
+)
 def test_the_config_chooses_the_strategy(method: str, kind: type) -> None:
     settings = {"method": method, "population": 7, "sigma": 0.25, "seed": 6}
     config = tiny.config(Path("model"), Path("data"), search=settings)
     strategy = make_strategy(config, tiny.PlainScorer(config).task)
     assert isinstance(strategy, kind)
     assert np.array_equal(strategy.ask(), kind(5, 7, 0.25, 6).ask())
+
+
+def test_a_diagonal_covariance_learns_the_scales_of_coordinates_sooner() -> None:
+    def ellipsoid(latents: Latents) -> Fitness:
+        scales = 10.0 ** np.linspace(0, 4, latents.shape[1])
+        return np.asarray(-(scales * (latents - 1) ** 2).sum(axis=1))
+
+    full, diagonal = (
+        ellipsoid(proposals(kind(30, 14, 0.5, 0), 150, fitness=ellipsoid)[-1]).max()
+        for kind in (CMAES, SeparableCMAES)
+    )
+    assert diagonal > full / 10  # both are negative
+
+
+def test_the_mean_is_what_the_next_proposals_are_drawn_around() -> None:
+    strategy = CMAES(5, 400, 0.5, 0)
+    assert np.array_equal(strategy.mean, np.zeros(5))  # type: ignore[arg-type]
+    for _ in range(3):
+        latents = strategy.ask()
+        strategy.tell(latents, quadratic(latents))
+    center, step = strategy.mean, strategy.step_size
+    assert center is not None
+    assert np.abs(strategy.ask().mean(axis=0) - center).max() < 5 * step / 20
+    assert RandomSearch(5, 4, 1.0, 0).mean is None
 
 
 # Its own end

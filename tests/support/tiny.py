@@ -137,7 +137,7 @@ class PlainScorer:
         self.task = task()
         self.usage = Usage()
         self.micro_batch = int(config.model.micro_batch)
-        self._d = config.prompt.dimension
+        self._d = config.prompt.latent_size
         self.targets = np.random.default_rng(1).normal(2, 0.3, (config.ensemble.size, self._d))
 
     def score(self, latents: Any, generation: int = 0) -> Any:
