@@ -62,11 +62,12 @@ def facts(record: Record, found: Outcome) -> dict[str, str]:
     task, prompt, search = config.task, config.prompt, config.search
     seeds = {name: getattr(config, name).seed for name in ("search", "prompt", "ensemble", "task")}
     layers = f" at each of {prompt.layers} layers" if prompt.layers > 1 else ""
+    fewer = f" with {config.model.quantize} weights" if config.model.quantize else ""
     rows = {
         "run": record.path,
         "state": _state(record, found),
         "task": f"{task.name}: {len(task.label_words)} classes, {task.k} examples a class",
-        "model": f"{model.name}, {config.model.dtype} on {config.model.device}, "
+        "model": f"{model.name}, {config.model.dtype}{fewer} on {config.model.device}, "
         f"{model.parameters:,} parameters, SHA-256 {model.sha256[:12]}",
         "prompt": f"{prompt.length} vectors of {model.width}, searched in {prompt.dimension} "
         f"dimensions{layers}; init {prompt.init}",

@@ -17,7 +17,7 @@ from torch import nn
 from cliptune.contenders import Contender, Work
 from cliptune.device import cpu_multiplies_bfloat16
 from cliptune.processor import processor_name
-from cliptune.thinning import find_sites
+from cliptune.sites import find_sites
 from cliptune.types import Rewards
 
 NAIVE, POPULATION, SCORER, INFERENCE, CEILING = CONTENDERS = (

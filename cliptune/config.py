@@ -134,11 +134,15 @@ class ModelConfig(Section):
     """The frozen language model and how it is read out."""
 
     name: Place = Field("roberta-large", description="a path, a hub id, or minilm")
-    readout: Literal["auto", "masked-lm", "encoder"] = Field(
+    readout: Literal["auto", "masked-lm", "causal-lm", "seq2seq", "encoder"] = Field(
         "auto", description="auto: by the architecture that the model's config names"
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto: bfloat16 where the hardware multiplies it fast, else float32"
+    )
+    quantize: Literal["8bit", "4bit"] | None = Field(
+        None,
+        description="weights of fewer bits by bitsandbytes, of the extra `large`; none if null",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU if there is")
     micro_batch: Count | Literal["auto"] = Field(

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from cliptune.local import LocalScorer
 from cliptune.models.tokenize import label_ids
 from cliptune.rewards import cross_entropy
+from cliptune.sites import find_sites
 from cliptune.subnetwork import SubnetworkSpec
-from cliptune.thinning import find_sites, hooked
+from cliptune.thinning import hooked
 from cliptune.types import Latents
 
 BATCH_ROWS = {"cpu": (8, 16, 32, 64, 128), "cuda": (32, 64, 128, 256, 512, 1024)}

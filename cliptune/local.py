@@ -36,23 +36,26 @@ class LocalScorer(UnitScorer):
         without: Collection[str] = (),
         *,
         differentiable: bool = False,
+        gpus: int = 1,
     ) -> None:
         """`without` names changes that would make the model faster, and are left out.
 
-        A model that is to be differentiated goes without any of them.
+        A model that is to be differentiated goes without any of them. It is spread over all of
+        several `gpus`.
         """
         config = resolve(config, cuda=torch.cuda.is_available())
         super().__init__(config, task)
         if config.model.device == "cpu":
             keep_freed_memory()
         try:
-            self.model = load_model(config, task, None if differentiable else without)
+            self.model = load_model(config, task, None if differentiable else without, gpus)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             raise OutOfMemoryError(
                 f"{config.model.name} does not fit into the memory of {config.model.device}. A "
-                "smaller model, or model.dtype=bfloat16, takes less."
+                "smaller model, model.dtype=bfloat16 or model.quantize takes less; several GPUs an "
+                "actor (cluster.gpus_per_actor) hold more."
             ) from None
         self._thinner = Thinner(self.model.module)
         self.soft_prompt = self.model.soft_prompt(config.prompt, config.search.sigma)

@@ -17,8 +17,8 @@ from torch import nn
 
 from cliptune.local import LocalScorer
 from cliptune.scorer import Unit
+from cliptune.sites import find_sites
 from cliptune.subnetwork import FULL_NETWORK, ensemble
-from cliptune.thinning import find_sites
 
 if TYPE_CHECKING:
     from cliptune.config import EnsembleConfig

@@ -93,7 +93,12 @@ def settings(
     """What a LocalScorer reads of a search's config; the rest are that one's defaults."""
     tree: Any = Settings(
         model=Settings(
-            name=model, readout="masked-lm", dtype=dtype, device=device, micro_batch=micro_batch
+            name=model,
+            readout="masked-lm",
+            dtype=dtype,
+            quantize=None,
+            device=device,
+            micro_batch=micro_batch,
         ),
         prompt=Settings(
             length=length,
@@ -102,6 +107,7 @@ def settings(
             latent_size=dimension,
             position="after-first",
             init="vocabulary",
+            projection="normal",
             scale=1.0,
             seed=seed,
         ),
@@ -110,6 +116,7 @@ def settings(
             size=subnetworks,
             clip_ratio=clip_ratio,
             mode="static",
+            pool=None,
             sites=sites,
             seed=seed,
         ),

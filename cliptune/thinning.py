@@ -1,18 +1,11 @@
 """Thinned subnetworks: a frozen model with a fixed part of its hidden units dropped.
 
 Chai et al. (2022) call it stationary clipping: every unit of a site is dropped with probability
-p, once and for all tokens, examples and candidates; survivors are divided by 1 - p. Sites are
-tensors between a model's modules:
-
-    embedding         the input of the first block
-    attention-output  what attention adds to the residual stream, a block
-    ffn-hidden        the activation inside the feed-forward layer, a block
-    ffn-output        what the feed-forward layer adds to the residual stream, a block
+p, once and for all tokens, examples and candidates; survivors are divided by 1 - p.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from cliptune.errors import ModelError
 from cliptune.randomness import bits
+from cliptune.sites import Sites, find_sites
 from cliptune.subnetwork import FULL_NETWORK, SubnetworkSpec
 
 UNITS = 32  # matrix units work on multiples of it
@@ -45,79 +38,21 @@ def unit_scale(spec: SubnetworkSpec, site: str, units: int) -> Tensor:
     return torch.from_numpy(kept / np.float32(1.0 - spec.clip_ratio))
 
 
-@dataclass(frozen=True)
-class Sites:
-    """Where a model can be thinned, by block."""
-
-    blocks: tuple[nn.Module, ...]
-    attention_outputs: tuple[nn.Linear, ...]
-    ffn_outputs: tuple[nn.Linear, ...]
-    ffn_inputs: tuple[nn.Linear, ...] | None  # None where not one layer a block makes ffn-hidden
-    width: int
-
-
-def find_sites(model: nn.Module) -> Sites:
-    """Find a transformer's blocks and, in each, the two layers that write to the residual stream.
-
-    In a block these are the last linear layer of the attention and the last one outside of it
-    among those with the model's width as output.
-    """
-    config: Any = model.config
-    width, depth = config.hidden_size, config.num_hidden_layers
-    lists = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == depth]
-    for blocks in lists:
-        found = [_writers(block, width) for block in blocks]
-        if all(found):
-            attention, ffn = zip(*(pair for pair in found if pair), strict=True)
-            inputs = [_readers(*pair, width) for pair in zip(blocks, ffn, strict=True)]
-            alone = all(len(layers) == 1 for layers in inputs)
-            first = tuple(layers[0] for layers in inputs) if alone else None
-            return Sites(tuple(blocks), attention, ffn, first, width)
-    raise ModelError(
-        f"{type(model).__name__} cannot be thinned: expected {depth} blocks, each with an "
-        f"attention and a feed-forward part that end in a linear layer of width {width}; found "
-        "none. Set ensemble.mode to none to search without clipping."
-    )
-
-
-def _writers(block: nn.Module, width: int) -> tuple[nn.Linear, nn.Linear] | None:
-    attention = ffn = None
-    for name, module in block.named_modules():
-        if isinstance(module, nn.Linear) and module.out_features == width:
-            if "attn" in name.lower() or "attention" in name.lower():
-                attention = module
-            else:
-                ffn = module
-    return (attention, ffn) if attention is not None and ffn is not None else None
-
-
-def _readers(block: nn.Module, ffn: nn.Linear, width: int) -> list[nn.Linear]:
-    """The linear layers of a block from the model's width to that of its ffn-hidden units."""
-    return [
-        module
-        for name, module in block.named_modules()
-        if isinstance(module, nn.Linear)
-        and (module.in_features, module.out_features) == (width, ffn.in_features)
-        and module is not ffn
-        and "attn" not in name.lower()
-        and "attention" not in name.lower()
-    ]
-
-
 class Thinner:
     """Turns a model into any of its subnetworks: masks are multiplied into weights.
 
     A thinned model runs no slower than the whole one, and faster where ffn-hidden units are
     dropped: these are not computed. Only the embedding site, which has no weight of its own in
     every family, is a multiplication at run time. Beside the model's own weights, those of one
-    subnetwork's thinned layers exist.
+    subnetwork's thinned layers exist. Quantised weights are left alone: there all sites are
+    multiplied at run time.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._sites: Sites | None = None
         self._whole: list[tuple[Any, nn.Parameter, nn.Parameter | None]] = []
-        self._embedding_hook: RemovableHandle | None = None
+        self._hooks: list[RemovableHandle] = []
         self.current = FULL_NETWORK
 
     def switch(self, spec: SubnetworkSpec) -> None:
@@ -135,9 +70,13 @@ class Thinner:
 
     def _fold(self, spec: SubnetworkSpec) -> None:
         self._sites = sites = self._sites or find_sites(self._model)
-        for block, layer in enumerate(sites.attention_outputs):
+        layers = (*sites.attention_outputs, *sites.ffn_outputs)
+        if not all(layer.weight.is_floating_point() for layer in layers):
+            self._hooks = _scale_sites(sites, spec)
+            return
+        for number, layer in enumerate(sites.attention_outputs):
             if "attention-output" in spec.sites:
-                self._put(layer, *_scaled(layer, spec, f"attention-output/{block}"))
+                self._put(layer, *_scaled(layer, spec, f"attention-output/{number}"))
         for block, layer in enumerate(sites.ffn_outputs):
             weight: Tensor = layer.weight
             bias: Tensor | None = layer.bias
@@ -159,7 +98,7 @@ class Thinner:
             if weight is not layer.weight:
                 self._put(layer, weight, bias)
         if "embedding" in spec.sites:
-            self._embedding_hook = _scale_block_input(sites, spec)
+            self._hooks = _scale_block_inputs(sites, spec)
 
     def _put(self, layer: Any, weight: Tensor, bias: Tensor | None) -> None:
         """Give a layer other weights, of another shape perhaps, and keep its own."""
@@ -175,9 +114,9 @@ class Thinner:
             layer.weight = weight
             layer.bias = bias
         self._whole = []
-        if self._embedding_hook is not None:
-            self._embedding_hook.remove()
-            self._embedding_hook = None
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
 
 
 @contextmanager
@@ -186,25 +125,28 @@ def hooked(model: nn.Module, spec: SubnetworkSpec) -> Iterator[None]:
 
     Slower than `Thinner` and literally the definition, which is what it is for.
     """
-    handles: list[RemovableHandle] = []
-    if spec.clip_ratio > 0:
-        sites = find_sites(model)
-        if "embedding" in spec.sites:
-            handles.append(_scale_block_input(sites, spec))
-        for block, (attention, ffn) in enumerate(
-            zip(sites.attention_outputs, sites.ffn_outputs, strict=True)
-        ):
-            if "attention-output" in spec.sites:
-                handles.append(_scale_output(attention, spec, f"attention-output/{block}"))
-            if "ffn-hidden" in spec.sites:
-                handles.append(_scale_input(ffn, spec, f"ffn-hidden/{block}"))
-            if "ffn-output" in spec.sites:
-                handles.append(_scale_output(ffn, spec, f"ffn-output/{block}"))
+    handles = _scale_sites(find_sites(model), spec) if spec.clip_ratio > 0 else []
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _scale_sites(sites: Sites, spec: SubnetworkSpec) -> list[RemovableHandle]:
+    """Have every site's tensor multiplied as the model runs."""
+    handles: list[RemovableHandle] = []
+    if "embedding" in spec.sites:
+        handles += _scale_block_inputs(sites, spec)
+    if "attention-output" in spec.sites:
+        for number, layer in enumerate(sites.attention_outputs):
+            handles.append(_scale_output(layer, spec, f"attention-output/{number}"))
+    for block, ffn in enumerate(sites.ffn_outputs):
+        if "ffn-hidden" in spec.sites:
+            handles.append(_scale_input(ffn, spec, f"ffn-hidden/{block}"))
+        if "ffn-output" in spec.sites:
+            handles.append(_scale_output(ffn, spec, f"ffn-output/{block}"))
+    return handles
 
 
 def _scaled(layer: nn.Linear, spec: SubnetworkSpec, site: str) -> tuple[Tensor, Tensor | None]:
@@ -232,27 +174,43 @@ def _times(weight: Tensor, scale: Tensor) -> Tensor:
     return weight.detach().to(wide) * scale.to(weight.device)
 
 
-def _scale_output(module: nn.Module, spec: SubnetworkSpec, site: str) -> RemovableHandle:
+def _scale_output(layer: nn.Linear, spec: SubnetworkSpec, site: str) -> RemovableHandle:
+    scale = unit_scale(spec, site, layer.out_features)
+
     def multiply(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-        return output * unit_scale(spec, site, output.shape[-1]).to(output)
+        nonlocal scale
+        scale = scale.to(output)
+        return output * scale
 
-    return module.register_forward_hook(multiply)
+    return layer.register_forward_hook(multiply)
 
 
-def _scale_input(module: nn.Module, spec: SubnetworkSpec, site: str) -> RemovableHandle:
+def _scale_input(layer: nn.Linear, spec: SubnetworkSpec, site: str) -> RemovableHandle:
+    scale = unit_scale(spec, site, layer.in_features)
+
     def multiply(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (inputs[0] * unit_scale(spec, site, inputs[0].shape[-1]).to(inputs[0]), *inputs[1:])
+        nonlocal scale
+        scale = scale.to(inputs[0])
+        return (inputs[0] * scale, *inputs[1:])
 
-    return module.register_forward_pre_hook(multiply)
+    return layer.register_forward_pre_hook(multiply)
 
 
-def _scale_block_input(sites: Sites, spec: SubnetworkSpec) -> RemovableHandle:
-    like = sites.ffn_outputs[0].weight
-    scale = unit_scale(spec, "embedding/0", sites.width).to(like)
+def _scale_block_inputs(sites: Sites, spec: SubnetworkSpec) -> list[RemovableHandle]:
+    return [
+        _scale_block_input(stack[0], unit_scale(spec, f"embedding/{number}", sites.width))
+        for number, stack in enumerate(sites.stacks)
+    ]
 
+
+def _scale_block_input(block: nn.Module, scale: Tensor) -> RemovableHandle:
     def multiply(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        nonlocal scale
+        hidden = inputs[0] if inputs else named["hidden_states"]
+        scale = scale.to(hidden)
+        scaled = hidden * scale
         if inputs:
-            return (inputs[0] * scale, *inputs[1:]), named
-        return inputs, {**named, "hidden_states": named["hidden_states"] * scale}
+            return (scaled, *inputs[1:]), named
+        return inputs, {**named, "hidden_states": scaled}
 
-    return sites.blocks[0].register_forward_pre_hook(multiply, with_kwargs=True)
+    return block.register_forward_pre_hook(multiply, with_kwargs=True)

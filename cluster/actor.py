@@ -53,9 +53,8 @@ class ScoringActor:
         """Answered as soon as the actor has a place on the cluster."""
         import ray
 
-        context = ray.get_runtime_context()
-        gpus = tuple(map(str, context.get_accelerator_ids().get("GPU", ())))
-        return Place(context.get_node_id(), socket.gethostname(), os.getpid(), gpus)
+        node = ray.get_runtime_context().get_node_id()
+        return Place(node, socket.gethostname(), os.getpid(), own_gpus())
 
     def load(self, config: Config, task: Task, threads: int) -> Arrival:
         """Load the model, to compute on so many CPU threads."""
@@ -70,7 +69,7 @@ class ScoringActor:
         from cliptune.local import LocalScorer
 
         torch.set_num_threads(threads)
-        return LocalScorer(config, task)
+        return LocalScorer(config, task, gpus=len(own_gpus()))
 
     def run(
         self, units: Sequence[Unit], latents: Latents | bytes | None
@@ -93,6 +92,16 @@ class ScoringActor:
 
     def facts(self) -> ModelFacts:
         return self._scorer.facts()
+
+
+def own_gpus() -> tuple[str, ...]:
+    """Ray's ids of the GPUs that this actor was given; none outside of Ray."""
+    import ray
+
+    if not ray.is_initialized():
+        return ()
+    context = ray.get_runtime_context()
+    return tuple(map(str, context.get_accelerator_ids().get("GPU", ())))
 
 
 def span(units: Sequence[Unit]) -> tuple[int, int]:

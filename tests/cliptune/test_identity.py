@@ -27,6 +27,7 @@ DECISIVE: list[tuple[str, Any]] = [
     ("task.max_tokens", 30),
     ("model.readout", "encoder"),
     ("model.dtype", "bfloat16"),
+    ("model.quantize", "8bit"),
     ("model.device", "cuda"),
     ("model.micro_batch", 16),
     ("model.pooling", "cls"),

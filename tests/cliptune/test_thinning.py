@@ -10,12 +10,12 @@ import pytest
 import tiny
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM
+from transformers import AutoModelForMaskedLM, BertForMaskedLM
 
 from cliptune.config import Site
-from cliptune.errors import ModelError
+from cliptune.sites import find_sites
 from cliptune.subnetwork import FULL_NETWORK, SubnetworkSpec
-from cliptune.thinning import Thinner, find_sites, hooked, keep_mask, unit_scale
+from cliptune.thinning import Thinner, hooked, keep_mask, unit_scale
 
 SITES: tuple[Site, ...] = ("embedding", "attention-output", "ffn-hidden", "ffn-output")
 SPEC = SubnetworkSpec(index=2, seed=7, clip_ratio=0.3, sites=SITES)
@@ -96,29 +96,6 @@ def test_a_larger_clip_ratio_drops_more_of_the_same_units() -> None:
 def test_survivors_are_divided_by_one_minus_p() -> None:
     scale = unit_scale(SPEC, "embedding/0", 64)
     assert set(scale.tolist()) == {0.0, float(np.float32(1) / np.float32(0.7))}
-
-
-def test_sites_are_found_in_every_family(model: Any) -> None:
-    sites = find_sites(model)
-    assert len(sites.blocks) == len(sites.attention_outputs) == len(sites.ffn_outputs) == 2
-    assert all(m.in_features == m.out_features == 32 for m in sites.attention_outputs)
-    assert all((m.in_features, m.out_features) == (64, 32) for m in sites.ffn_outputs)
-
-
-def test_a_model_without_blocks_is_refused() -> None:
-    class Odd(nn.Module):
-        config = BertConfig(**tiny.SHAPE)
-
-    with pytest.raises(ModelError, match=r"Odd cannot be thinned.*ensemble.mode to none"):
-        find_sites(Odd())
-
-
-def test_shared_layers_are_refused() -> None:
-    """ALBERT runs one block many times; a mask a block cannot be told from it."""
-    from transformers import AlbertConfig, AlbertModel
-
-    with pytest.raises(ModelError, match="cannot be thinned"):
-        find_sites(AlbertModel(AlbertConfig(vocab_size=50, embedding_size=16, **tiny.SHAPE)))
 
 
 class Tap:
@@ -234,6 +211,35 @@ def test_clip_ratio_zero_is_the_whole_network(model: Any) -> None:
         assert torch.equal(logits(model), whole)
     Thinner(model).switch(replace(SPEC, clip_ratio=0.0))
     assert torch.equal(logits(model), whole)
+
+
+class Eighths(nn.Linear):
+    """A linear layer whose weights are whole numbers of eighths, as quantised layers have them."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__(linear.in_features, linear.out_features, device="meta")
+        eighths = (linear.weight * 8).round().to(torch.int8)
+        self.weight = nn.Parameter(eighths, requires_grad=False)
+        self.bias = linear.bias
+
+    def forward(self, input: Tensor) -> Tensor:
+        return nn.functional.linear(input, self.weight.to(input) / 8, self.bias)
+
+
+def test_quantised_weights_are_left_alone_and_their_tensors_masked(model: Any) -> None:
+    for parent in [*find_sites(model).blocks[0].modules()]:
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, nn.Linear):
+                setattr(parent, name, Eighths(layer))
+    whole = logits(model)
+    with hooked(model, SPEC):
+        expected = logits(model)
+    thinner = Thinner(model)
+    thinner.switch(SPEC)
+    assert torch.equal(logits(model), expected)
+    thinner.switch(FULL_NETWORK)
+    assert torch.equal(logits(model), whole)
+    assert not torch.allclose(whole, expected, atol=1e-2)
 
 
 def test_thinning_works_in_half_precision(tmp_path: Path) -> None:

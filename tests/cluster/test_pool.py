@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import failing_actors
+import families
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -138,6 +139,23 @@ def retries_by_generation(run_dir: Path) -> list[int]:
         pa.ipc.open_file(pa.BufferReader(file.read_bytes())).read_all()["retries"][0].as_py()
         for file in sorted((run_dir / "telemetry").iterdir())
     ]
+
+
+def test_a_causal_models_rewards_do_not_depend_on_the_number_of_actors(
+    task_dir: Path, tmp_path: Path
+) -> None:
+    """Its prompts are computed for the first micro-batch that an actor is given."""
+    config = tiny.config(
+        families.save("Llama", tmp_path),
+        task_dir,
+        task={"template": "{text} . it was {mask}"},
+        prompt={"layers": 2},
+        model={"micro_batch": 4},
+    )
+    some = np.random.default_rng(0).standard_normal((6, 2 * 5))
+    with make_pool(config, 2) as pool:
+        rewards = pool.score(some)
+    assert np.array_equal(rewards, LocalScorer(config, load_task(config.task)).score(some))
 
 
 def test_actor_killed_amid_a_unit_is_replaced_and_the_rewards_are_the_same(

@@ -64,6 +64,11 @@ def fact(text: str, name: str) -> str:
     return " ".join(found.split())
 
 
+def test_fewer_bits_a_weight_are_shown(shown: Shown) -> None:
+    text = shown(run(Path("run"), model={"quantize": "4bit"}))
+    assert fact(text, "model").startswith("plain, float32 with 4bit weights on cpu, ")
+
+
 def test_a_run_is_shown_in_full(shown: Shown) -> None:
     text = shown(run(Path("run"), search={"seed": 7}))
     assert fact(text, "run") == "run"

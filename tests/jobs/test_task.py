@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import families
 import hub
 import pytest
 import tiny
@@ -131,6 +132,23 @@ def test_an_encoder_has_label_texts(structure: Path, data: Path) -> None:
     assert view.classes[1].tokens == ["great"]
     assert "".join(view.inputs[0].parts) == "[CLS] <3 prompt vectors> joy and love [SEP]"
     assert "label text" in printed(view)
+
+
+def test_a_causal_models_input_ends_before_the_label_word(data: Path, tmp_path: Path) -> None:
+    folder = families.save("Llama", tmp_path / "llama")
+    view = describe(config(folder, data, task={"template": "{text} . it was {mask}", "k": 2}))
+    assert "".join(view.inputs[0].parts) == "<s> <3 prompt vectors> joy and love . it was"
+    text = printed(view)
+    assert "read out as causal-lm" in text
+    assert "Ġgreat" in text
+
+
+def test_a_decoders_word_stands_for_t5s_sentinel(data: Path, tmp_path: Path) -> None:
+    folder = families.save("T5", tmp_path / "t5")
+    view = describe(config(folder, data))
+    assert view.readout == "seq2seq"
+    shown = "".join(view.inputs[0].parts)
+    assert shown.endswith("it was<extra_id_0> .</s>")
 
 
 def test_labels_are_those_of_the_data(structure: Path, tmp_path: Path) -> None:

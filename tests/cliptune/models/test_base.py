@@ -1,4 +1,7 @@
-"""A prompt inside an input is like real tokens there: compared with the plain model."""
+"""What every model does alike: candidates by examples, truncation, limits.
+
+That a prompt is like real tokens, test_families.py compares for each family.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -6,47 +9,16 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from torch import Tensor
 from transformers import AutoModelForMaskedLM
 
 from cliptune.errors import ConfigError, TaskError
 from cliptune.models import FrozenModel, load_model
 from cliptune.task import load_task
 
-WORDS = ["joy", "sad", "film"]  # the prompt, as real tokens
-
 
 def build(folder: Path, data: Path, position: str = "after-first", **task: Any) -> FrozenModel:
     config = tiny.config(folder, data, prompt={"position": position}, task=task)
     return load_model(config, load_task(config.task))
-
-
-def word_prompt(model: FrozenModel) -> tuple[list[int], Tensor]:
-    ids = model.tokenizer.convert_tokens_to_ids(WORDS)
-    return ids, model.module.get_input_embeddings().weight[ids]
-
-
-@pytest.mark.parametrize("position", ["after-first", "front"])
-@pytest.mark.parametrize("family", ["bert", "roberta", "electra", "distilbert"])
-def test_a_prompt_of_word_embeddings_scores_as_the_words_do(
-    family: str, position: str, tmp_path: Path, task_dir: Path
-) -> None:
-    """Inputs of unlike lengths in one padded batch, against the plain model, one at a time."""
-    folder = tiny.save_model(tmp_path, family, std=0.1)
-    model = build(folder, task_dir, position)
-    plain = AutoModelForMaskedLM.from_pretrained(folder).eval()
-    ids, prompt = word_prompt(model)
-    encoded = model.encode(model.task["train"], len(ids))
-    assert len(set(encoded.lengths)) > 1  # else nothing is padded
-    found = model.class_scores(prompt[None], model.batch(encoded, range(len(encoded.ids))))
-    labels = model.tokenizer.convert_tokens_to_ids(["bad", "great"])
-    for row, whole in enumerate(encoded.ids):
-        at = 0 if position == "front" else 1
-        tokens = torch.tensor([whole[:at] + ids + whole[at:]])
-        with torch.inference_mode():
-            logits = plain(input_ids=tokens).logits[0]
-        expected = logits[encoded.mask_positions[row] + len(ids), labels]
-        torch.testing.assert_close(found[0, row], expected, rtol=1e-5, atol=2e-6)
 
 
 def test_every_candidate_meets_every_example(model_dir: Path, task_dir: Path) -> None:

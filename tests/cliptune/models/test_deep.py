@@ -11,9 +11,10 @@ from transformers import AutoModelForMaskedLM
 
 from cliptune.errors import ConfigError
 from cliptune.local import LocalScorer
+from cliptune.sites import find_sites
 from cliptune.subnetwork import FULL_NETWORK, ensemble
 from cliptune.task import load_task
-from cliptune.thinning import find_sites, hooked
+from cliptune.thinning import hooked
 
 DEEP = {"length": 3, "dimension": 5, "layers": 2}
 

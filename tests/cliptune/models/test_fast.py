@@ -15,6 +15,7 @@ from transformers import (
     RobertaPreLayerNormForMaskedLM,
 )
 from transformers.masking_utils import bidirectional_mask_function, causal_mask_function
+from transformers.pytorch_utils import Conv1D
 
 from cliptune.local import LocalScorer
 from cliptune.models import attention, fast
@@ -131,6 +132,18 @@ def test_the_last_block_makes_no_keys_and_values(scorer: LocalScorer) -> None:
     with torch.inference_mode():
         scorer.model.module(inputs_embeds=torch.zeros(1, 4, scorer.model.width))
     assert len(made) == 2
+
+
+def test_gpt_2s_turned_weights_become_linear_layers() -> None:
+    torch.manual_seed(0)
+    turned = Conv1D(16, 8)
+    torch.nn.init.normal_(turned.bias)
+    holder = torch.nn.Sequential(turned)
+    hidden = torch.randn(2, 3, 8)
+    expected = holder(hidden)
+    fast.with_linear_layers(holder)
+    assert type(holder[0]) is torch.nn.Linear
+    torch.testing.assert_close(holder(hidden), expected)
 
 
 @pytest.mark.parametrize("activation", ["none", "gelu"])

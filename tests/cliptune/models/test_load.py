@@ -2,12 +2,15 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
+import families
 import pytest
 import tiny
 import torch
-from transformers import AutoModel
+from transformers import AutoModel, CLIPConfig
 
+from cliptune.config import ModelConfig
 from cliptune.errors import ModelError, TaskError
 from cliptune.models import load, load_model
 from cliptune.models.encoder import Encoder
@@ -25,6 +28,34 @@ def test_the_architecture_decides_the_read_out(
     AutoModel.from_pretrained(model_dir).save_pretrained(tmp_path)
     tiny.tokenizer().save_pretrained(tmp_path)
     assert isinstance(load_model(tiny.config(tmp_path, task_dir), task), Encoder)
+
+
+@pytest.mark.parametrize("name", list(families.FAMILIES))
+def test_each_familys_architecture_has_its_read_out(name: str, tmp_path: Path) -> None:
+    families.save(name, tmp_path)
+    assert load._architecture(str(tmp_path), ModelConfig()) == families.FAMILIES[name].readout
+
+
+@pytest.mark.parametrize(
+    ("name", "readout", "message"),
+    [
+        ("T5", "encoder", r"is an encoder with a decoder \(t5\). Leave it on auto, or .* seq2seq"),
+        ("BART", "masked-lm", "is an encoder with a decoder"),
+        ("Llama", "seq2seq", "is no encoder with a decoder .* or choose masked-lm, causal-lm or"),
+    ],
+)
+def test_a_read_out_that_does_not_go_with_the_model_is_refused(
+    name: str, readout: Any, message: str, tmp_path: Path
+) -> None:
+    families.save(name, tmp_path)
+    with pytest.raises(ModelError, match=f"model.readout {readout} does not go with .*{message}"):
+        load._architecture(str(tmp_path), ModelConfig(readout=readout))
+
+
+def test_a_model_that_is_not_of_text_alone_is_refused(tmp_path: Path) -> None:
+    CLIPConfig().save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"is no language model of text alone .* says clip"):
+        load._architecture(str(tmp_path), ModelConfig())
 
 
 def test_the_model_is_frozen_in_evaluation_mode_and_of_the_dtype_asked_for(

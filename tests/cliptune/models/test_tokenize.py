@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from cliptune.errors import ModelError, TaskError
-from cliptune.models.tokenize import encode, label_ids, word_tokens
+from cliptune.models.tokenize import encode, encode_until_mask, label_ids, word_tokens
 from cliptune.task import LabelTokens, Split, Template
 
 TEMPLATE = Template("{text} {mask}")
@@ -139,6 +139,22 @@ def test_equal_label_words_are_refused() -> None:
 def test_label_words_with_the_same_first_token_are_refused() -> None:
     with pytest.raises(TaskError, match=r"'very good' and 'very bad' are both read at 'very'"):
         label_ids(tiny.tokenizer(), TEMPLATE, ("very good", "very bad"), "first")
+
+
+def test_a_text_before_the_mask_is_shortened_and_ends_there() -> None:
+    encoded = encode_until_mask(
+        tiny.tokenizer(), Template("{text} . it was {mask}"), split(LONG), 8, "bad"
+    )
+    assert words(encoded.ids[0]) == "[CLS] the film was very . it was"
+    assert (encoded.mask_positions, encoded.dropped) == ([7], [6])
+
+
+def test_a_label_word_that_grows_together_with_the_text_is_refused() -> None:
+    core = Tokenizer(models.WordLevel({"it:bad": 0, "<unk>": 1}, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    joining = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>")
+    with pytest.raises(TaskError, match=r"joins 'it:' to the label word. Put a space before"):
+        encode_until_mask(joining, Template("{text}:{mask}"), split("it"), 8, "bad")
 
 
 def test_a_tokenizer_without_a_mask_is_refused_for_a_template_with_one() -> None:

@@ -1,0 +1,52 @@
+"""Models that do not fit as they are: spread over several GPUs, or with fewer bits a weight."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import BitsAndBytesConfig
+
+from cliptune.errors import ConfigError, OutOfMemoryError
+
+if TYPE_CHECKING:
+    from cliptune.config import ModelConfig
+
+
+def placement(config: ModelConfig, gpus: int) -> dict[str, Any]:
+    """What `from_pretrained` is given for it; nothing where a model is simply moved to its device.
+
+    `gpus` are those of this process, of which a model takes all.
+    """
+    several = config.device == "cuda" and gpus > 1
+    if config.quantize is None and not several:
+        return {}
+    reason = f"model.quantize={config.quantize}" if config.quantize else f"{gpus:g} GPUs an actor"
+    for package in ("accelerate", *(("bitsandbytes",) if config.quantize else ())):
+        if find_spec(package) is None:
+            raise ConfigError(
+                f"{reason} needs {package}, which is not installed where the model is loaded: "
+                "pip install 'cliptune[large]'."
+            )
+    given: dict[str, Any] = {"device_map": "balanced" if several else {"": config.device}}
+    if config.quantize is not None:
+        given["quantization_config"] = BitsAndBytesConfig(
+            load_in_8bit=config.quantize == "8bit",
+            load_in_4bit=config.quantize == "4bit",
+            bnb_4bit_compute_dtype=getattr(torch, config.dtype),
+        )
+    return given
+
+
+def refuse_offloaded(module: Any, config: ModelConfig) -> None:
+    """Refuse a model of which accelerate left a part outside of the GPUs, for want of memory.
+
+    Its weights are fetched as they are needed: they cannot be thinned, and it is slow.
+    """
+    places = set(map(str, getattr(module, "hf_device_map", {}).values()))
+    if config.device == "cuda" and places & {"cpu", "disk", "meta"}:
+        raise OutOfMemoryError(
+            f"{config.name} does not fit into the memory of an actor's GPUs. More of them "
+            "(cluster.gpus_per_actor), a smaller model or model.quantize=4bit would do."
+        )
