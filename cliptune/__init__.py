@@ -12,17 +12,31 @@ if TYPE_CHECKING:
     from cliptune.config import Config
     from cliptune.loop import search
     from cliptune.observer import Observer, Progress
+    from cliptune.predictor import Prediction, Predictor, load
     from cliptune.record import Result
 
 _HOMES = {
     "Config": "config",
     "Observer": "observer",
+    "Prediction": "predictor",
+    "Predictor": "predictor",
     "Progress": "observer",
     "Result": "record",
+    "load": "predictor",
     "search": "loop",
 }
 
-__all__ = ["Config", "Observer", "Progress", "Result", "__version__", "search"]
+__all__ = [
+    "Config",
+    "Observer",
+    "Prediction",
+    "Predictor",
+    "Progress",
+    "Result",
+    "__version__",
+    "load",
+    "search",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from cliptune.models import load_model
 from cliptune.models.load import config_digest, weights_digest
 from cliptune.rewards import REWARDS
 from cliptune.scorer import ModelFacts, Unit, UnitScorer
-from cliptune.task import Task
+from cliptune.task import Split, Task
 from cliptune.thinning import Thinner
 from cliptune.types import Latent, Latents, Neighbours, PromptArray
 
@@ -52,6 +53,14 @@ class LocalScorer(UnitScorer):
         }
         self._lengths = {name: encoded.lengths for name, encoded in self.encoded.items()}
         self._prompts = (b"", torch.empty(0))  # the last ones, and of what latents
+
+    def give(self, name: str, split: Split) -> None:
+        """Have these examples, and no others, as the split of that name."""
+        encoded = self.model.encode(split, self.config.prompt.length)
+        self.task = replace(self.task, splits={name: split})
+        self.encoded = {name: encoded}
+        self._lengths = {name: encoded.lengths}
+        self._cuts.clear()
 
     @property
     def workers(self) -> int:
