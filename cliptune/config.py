@@ -134,7 +134,7 @@ class ModelConfig(Section):
     """The frozen language model and how it is read out."""
 
     name: Place = Field("roberta-large", description="a path, a hub id, or minilm")
-    readout: Literal["auto", "masked-lm", "encoder"] = Field(
+    readout: Literal["auto", "masked-lm", "causal-lm", "seq2seq", "encoder"] = Field(
         "auto", description="auto: by the architecture that the model's config names"
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(

@@ -69,6 +69,12 @@ class Template:
         return "mask" in self.fields
 
     @property
+    def ends_with_mask(self) -> bool:
+        """Whether nothing stands behind the mask."""
+        *_, (_, last, _, _) = Formatter().parse(self.source)
+        return last == "mask"
+
+    @property
     def has_pair(self) -> bool:
         return "text_pair" in self.fields
 

@@ -4,7 +4,7 @@ Chai et al. (2022) call it stationary clipping: every unit of a site is dropped 
 p, once and for all tokens, examples and candidates; survivors are divided by 1 - p. Sites are
 tensors between a model's modules:
 
-    embedding         the input of the first block
+    embedding         the input of the first block; of an encoder's and of a decoder's
     attention-output  what attention adds to the residual stream, a block
     ffn-hidden        the activation inside the feed-forward layer, a block
     ffn-output        what the feed-forward layer adds to the residual stream, a block
@@ -27,6 +27,8 @@ from cliptune.subnetwork import FULL_NETWORK, SubnetworkSpec
 
 UNITS = 32  # matrix units work on multiples of it
 
+Writers = tuple[tuple[nn.Linear, ...], nn.Linear]  # of a block: its attentions', its ffn's
+
 
 def keep_mask(spec: SubnetworkSpec, site: str, units: int) -> NDArray[np.bool_]:
     """Which of a site's units survive, `(units,)`; `site` is e.g. `ffn-output/3`, by block.
@@ -47,48 +49,94 @@ def unit_scale(spec: SubnetworkSpec, site: str, units: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Sites:
-    """Where a model can be thinned, by block."""
+    """Where a model can be thinned, in the order in which it computes: an encoder before a decoder.
 
-    blocks: tuple[nn.Module, ...]
+    A decoder's block that attends to the encoder, too, has two attention outputs.
+    """
+
+    stacks: tuple[tuple[nn.Module, ...], ...]  # blocks; two stacks where a decoder has an encoder
     attention_outputs: tuple[nn.Linear, ...]
-    ffn_outputs: tuple[nn.Linear, ...]
+    ffn_outputs: tuple[nn.Linear, ...]  # one a block
     ffn_inputs: tuple[nn.Linear, ...] | None  # None where not one layer a block makes ffn-hidden
     width: int
 
+    @property
+    def blocks(self) -> tuple[nn.Module, ...]:
+        """The blocks of all stacks."""
+        return tuple(block for stack in self.stacks for block in stack)
+
 
 def find_sites(model: nn.Module) -> Sites:
-    """Find a transformer's blocks and, in each, the two layers that write to the residual stream.
+    """Find a transformer's blocks and, in each, the layers that write to the residual stream.
 
-    In a block these are the last linear layer of the attention and the last one outside of it
+    In a block these are the last linear layer of each attention and the last one outside of it
     among those with the model's width as output.
     """
     config: Any = model.config
-    width, depth = config.hidden_size, config.num_hidden_layers
-    lists = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == depth]
+    width = config.hidden_size
+    found = [_stack(part, depth, width) for part, depth in _parts(model)]
+    if not all(found):
+        depths = " and ".join(str(depth) for _, depth in _parts(model))
+        raise ModelError(
+            f"{type(model).__name__} cannot be thinned: expected {depths} blocks, each with an "
+            f"attention and a feed-forward part that end in a linear layer of width {width}; found "
+            "none. Set ensemble.mode to none to search without clipping."
+        )
+    writers = [pair for pairs in found for pair in pairs.values()]
+    attention = tuple(layer for layers, _ in writers for layer in layers)
+    ffn = tuple(layer for _, layer in writers)
+    stacks = tuple(tuple(pairs) for pairs in found)
+    blocks = (block for stack in stacks for block in stack)
+    inputs = [_readers(*pair, width) for pair in zip(blocks, ffn, strict=True)]
+    alone = all(len(layers) == 1 for layers in inputs)
+    first = tuple(layers[0] for layers in inputs) if alone else None
+    return Sites(stacks, attention, ffn, first, width)
+
+
+def _parts(model: Any) -> list[tuple[nn.Module, int]]:
+    """What has blocks of its own, and how many: the model, or its encoder and its decoder."""
+    config = model.config
+    if not getattr(config, "is_encoder_decoder", False):
+        return [(model, config.num_hidden_layers)]
+    deep = getattr(config, "num_decoder_layers", None) or config.decoder_layers
+    return [(model.get_encoder(), config.num_hidden_layers), (model.get_decoder(), deep)]
+
+
+def _stack(part: nn.Module, depth: int, width: int) -> dict[nn.Module, Writers]:
+    """The blocks of a model's part with their writers; empty where they are not found."""
+    lists = [m for m in part.modules() if isinstance(m, nn.ModuleList) and len(m) == depth]
     for blocks in lists:
-        found = [_writers(block, width) for block in blocks]
-        if all(found):
-            attention, ffn = zip(*(pair for pair in found if pair), strict=True)
-            inputs = [_readers(*pair, width) for pair in zip(blocks, ffn, strict=True)]
-            alone = all(len(layers) == 1 for layers in inputs)
-            first = tuple(layers[0] for layers in inputs) if alone else None
-            return Sites(tuple(blocks), attention, ffn, first, width)
-    raise ModelError(
-        f"{type(model).__name__} cannot be thinned: expected {depth} blocks, each with an "
-        f"attention and a feed-forward part that end in a linear layer of width {width}; found "
-        "none. Set ensemble.mode to none to search without clipping."
-    )
+        found = {block: _writers(block, width) for block in blocks}
+        if all(attention and ffn for attention, ffn in found.values()):
+            return {block: (layers, ffn) for block, (layers, ffn) in found.items() if ffn}
+    return {}
 
 
-def _writers(block: nn.Module, width: int) -> tuple[nn.Linear, nn.Linear] | None:
-    attention = ffn = None
+def _writers(block: nn.Module, width: int) -> tuple[tuple[nn.Linear, ...], nn.Linear | None]:
+    """The last layer of each attention, and that of the feed-forward part.
+
+    None of a mixture of experts, whose units are other ones for each token.
+    """
+    attention: dict[str, nn.Linear] = {}
+    ffn = None
     for name, module in block.named_modules():
+        if "expert" in name.lower():
+            return (), None
         if isinstance(module, nn.Linear) and module.out_features == width:
-            if "attn" in name.lower() or "attention" in name.lower():
-                attention = module
+            if within := _attention(name):
+                attention[within] = module
             else:
                 ffn = module
-    return (attention, ffn) if attention is not None and ffn is not None else None
+    return tuple(attention.values()), ffn
+
+
+def _attention(name: str) -> str:
+    """The attention that a module of a block belongs to, by its name; empty for none."""
+    parts = name.split(".")
+    for i, part in enumerate(parts):
+        if "attn" in part.lower() or "attention" in part.lower():
+            return ".".join(parts[: i + 1])
+    return ""
 
 
 def _readers(block: nn.Module, ffn: nn.Linear, width: int) -> list[nn.Linear]:
@@ -99,8 +147,7 @@ def _readers(block: nn.Module, ffn: nn.Linear, width: int) -> list[nn.Linear]:
         if isinstance(module, nn.Linear)
         and (module.in_features, module.out_features) == (width, ffn.in_features)
         and module is not ffn
-        and "attn" not in name.lower()
-        and "attention" not in name.lower()
+        and not _attention(name)
     ]
 
 
@@ -117,7 +164,7 @@ class Thinner:
         self._model = model
         self._sites: Sites | None = None
         self._whole: list[tuple[Any, nn.Parameter, nn.Parameter | None]] = []
-        self._embedding_hook: RemovableHandle | None = None
+        self._embedding_hooks: list[RemovableHandle] = []
         self.current = FULL_NETWORK
 
     def switch(self, spec: SubnetworkSpec) -> None:
@@ -135,9 +182,9 @@ class Thinner:
 
     def _fold(self, spec: SubnetworkSpec) -> None:
         self._sites = sites = self._sites or find_sites(self._model)
-        for block, layer in enumerate(sites.attention_outputs):
+        for number, layer in enumerate(sites.attention_outputs):
             if "attention-output" in spec.sites:
-                self._put(layer, *_scaled(layer, spec, f"attention-output/{block}"))
+                self._put(layer, *_scaled(layer, spec, f"attention-output/{number}"))
         for block, layer in enumerate(sites.ffn_outputs):
             weight: Tensor = layer.weight
             bias: Tensor | None = layer.bias
@@ -159,7 +206,7 @@ class Thinner:
             if weight is not layer.weight:
                 self._put(layer, weight, bias)
         if "embedding" in spec.sites:
-            self._embedding_hook = _scale_block_input(sites, spec)
+            self._embedding_hooks = _scale_block_inputs(sites, spec)
 
     def _put(self, layer: Any, weight: Tensor, bias: Tensor | None) -> None:
         """Give a layer other weights, of another shape perhaps, and keep its own."""
@@ -175,9 +222,9 @@ class Thinner:
             layer.weight = weight
             layer.bias = bias
         self._whole = []
-        if self._embedding_hook is not None:
-            self._embedding_hook.remove()
-            self._embedding_hook = None
+        for hook in self._embedding_hooks:
+            hook.remove()
+        self._embedding_hooks = []
 
 
 @contextmanager
@@ -190,12 +237,11 @@ def hooked(model: nn.Module, spec: SubnetworkSpec) -> Iterator[None]:
     if spec.clip_ratio > 0:
         sites = find_sites(model)
         if "embedding" in spec.sites:
-            handles.append(_scale_block_input(sites, spec))
-        for block, (attention, ffn) in enumerate(
-            zip(sites.attention_outputs, sites.ffn_outputs, strict=True)
-        ):
-            if "attention-output" in spec.sites:
-                handles.append(_scale_output(attention, spec, f"attention-output/{block}"))
+            handles += _scale_block_inputs(sites, spec)
+        if "attention-output" in spec.sites:
+            for number, layer in enumerate(sites.attention_outputs):
+                handles.append(_scale_output(layer, spec, f"attention-output/{number}"))
+        for block, ffn in enumerate(sites.ffn_outputs):
             if "ffn-hidden" in spec.sites:
                 handles.append(_scale_input(ffn, spec, f"ffn-hidden/{block}"))
             if "ffn-output" in spec.sites:
@@ -246,13 +292,21 @@ def _scale_input(module: nn.Module, spec: SubnetworkSpec, site: str) -> Removabl
     return module.register_forward_pre_hook(multiply)
 
 
-def _scale_block_input(sites: Sites, spec: SubnetworkSpec) -> RemovableHandle:
-    like = sites.ffn_outputs[0].weight
-    scale = unit_scale(spec, "embedding/0", sites.width).to(like)
+def _scale_block_inputs(sites: Sites, spec: SubnetworkSpec) -> list[RemovableHandle]:
+    return [
+        _scale_block_input(stack[0], unit_scale(spec, f"embedding/{number}", sites.width))
+        for number, stack in enumerate(sites.stacks)
+    ]
 
+
+def _scale_block_input(block: nn.Module, scale: Tensor) -> RemovableHandle:
     def multiply(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        nonlocal scale
+        hidden = inputs[0] if inputs else named["hidden_states"]
+        scale = scale.to(hidden)
+        scaled = hidden * scale
         if inputs:
-            return (inputs[0] * scale, *inputs[1:]), named
-        return inputs, {**named, "hidden_states": named["hidden_states"] * scale}
+            return (scaled, *inputs[1:]), named
+        return inputs, {**named, "hidden_states": scaled}
 
-    return sites.blocks[0].register_forward_pre_hook(multiply, with_kwargs=True)
+    return block.register_forward_pre_hook(multiply, with_kwargs=True)

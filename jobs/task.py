@@ -14,8 +14,7 @@ from rich.text import Text
 from cliptune.config import Config
 from cliptune.models.base import FrozenModel
 from cliptune.models.load import load_structure
-from cliptune.models.masked_lm import MaskedLM
-from cliptune.models.tokenize import Encoded, word_tokens
+from cliptune.models.tokenize import Encoded
 from cliptune.task import Split, Task, load_task
 
 INPUTS = 3  # shown of the training split
@@ -29,7 +28,7 @@ class ClassView:
 
     label: int | str
     word: str
-    tokens: list[str]  # of the label word; of a masked language model the first one is read
+    tokens: list[str]  # of the label word; where words are read, it is the first one
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def describe(config: Config) -> TaskView:
         task.name,
         task.template.source,
         config.model.name,
-        "masked-lm" if isinstance(model, MaskedLM) else "encoder",
+        model.readout,
         model.max_input,
         length,
         _classes(model, task, config.task.labels),
@@ -110,14 +109,11 @@ def describe(config: Config) -> TaskView:
 
 
 def _classes(model: FrozenModel, task: Task, labels: Sequence[int | str] | None) -> list[ClassView]:
-    tokenizer, words = model.tokenizer, task.label_words
-    if isinstance(model, MaskedLM):
-        ids = [word_tokens(tokenizer, task.template, word) for word in words]
-    else:
-        ids = tokenizer(list(words), add_special_tokens=False)["input_ids"]
+    words = task.label_words
+    tokens = [model.tokenizer.convert_ids_to_tokens(model.word_tokens(word)) for word in words]
     return [
-        ClassView(label, word, tokenizer.convert_ids_to_tokens(tokens))
-        for label, word, tokens in zip(labels or range(len(words)), words, ids, strict=True)
+        ClassView(label, word, found)
+        for label, word, found in zip(labels or range(len(words)), words, tokens, strict=True)
     ]
 
 
@@ -145,7 +141,7 @@ def _parts(model: FrozenModel, ids: list[int], mask: int, prompt: int) -> list[s
     Together they are the input as one string.
     """
     cuts = {model.prompt_offset, len(ids)}
-    if model.task.template.has_mask:
+    if model.shows_mask:
         cuts |= {mask, mask + 1}
     texts = [
         model.tokenizer.decode(
@@ -203,15 +199,15 @@ def _split_table(view: TaskView) -> Table:
 
 
 def _class_table(view: TaskView) -> Table:
-    masked = view.readout == "masked-lm"
+    words = view.readout != "encoder"
     table = _table("Classes", "label")
-    table.add_column("label word" if masked else "label text")
-    table.add_column("token read" if masked else "tokens", overflow="fold")
+    table.add_column("label word" if words else "label text")
+    table.add_column("token read" if words else "tokens", overflow="fold")
     for name in view.splits:
         table.add_column(name, justify="right")
     for i, one in enumerate(view.classes[:CLASSES]):
-        tokens = one.tokens[0] if masked else str(len(one.tokens))
-        if masked and len(one.tokens) > 1:
+        tokens = one.tokens[0] if words else str(len(one.tokens))
+        if words and len(one.tokens) > 1:
             tokens += f" (of {' '.join(one.tokens)})"
         counts = [f"{split.by_class[i]:,}" for split in view.splits.values()]
         table.add_row(_visible(str(one.label)), _visible(one.word), _visible(tokens), *counts)

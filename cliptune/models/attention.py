@@ -142,6 +142,8 @@ ALL_MASK_ATTENTION_FUNCTIONS.register(ATTENTION, visible_keys)
 def own_attention(module: Any) -> Undo:
     """Attention in fewer passes over its scores."""
     before = module.config._attn_implementation
+    if not getattr(module, "_can_set_attn_implementation", lambda: True)():
+        raise UnsuitedError("its attention cannot be chosen")
     try:
         module.set_attn_implementation(ATTENTION)
     except (ValueError, AttributeError) as error:

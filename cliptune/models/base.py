@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +45,9 @@ class Batch:
 class FrozenModel(ABC):
     """A language model that is only ever run forward, with one way to read classes out of it."""
 
+    readout: ClassVar[str]  # as model.readout has it
+    shows_mask: bool = False  # whether its inputs hold a token for {mask}
+
     def __init__(
         self,
         module: PreTrainedModel,
@@ -58,7 +61,8 @@ class FrozenModel(ABC):
         self.task = task
         self.config = config
         self._embed = module.get_input_embeddings()
-        self._offset = 0 if position == "front" else _leading_special_tokens(tokenizer)
+        self._leading = _leading_special_tokens(tokenizer)
+        self._offset = 0 if position == "front" else len(self._leading)
         self.parameters = sum(parameter.numel() for parameter in module.parameters())
         self._deep = DeepPrompts(module, self._offset)
         self.as_it_was: dict[str, str] = {}  # what could not be made faster, and why
@@ -74,6 +78,13 @@ class FrozenModel(ABC):
         return width
 
     @property
+    def _words(self) -> Tensor:
+        """Word embeddings as the model meets them, `(vocabulary, width)`: some scale theirs."""
+        weight: Tensor = self._embed.weight
+        scale = float(getattr(self._embed, "embed_scale", 1.0))
+        return weight if scale == 1.0 else weight * scale
+
+    @property
     def prompt_offset(self) -> int:
         """Tokens of an input that stand before the prompt."""
         return self._offset
@@ -83,7 +94,7 @@ class FrozenModel(ABC):
         return build_prompt(
             config,
             sigma,
-            self._embed.weight.detach(),
+            self._words.detach(),
             set(self.tokenizer.all_special_ids),
             lambda text: list(self.tokenizer(text, add_special_tokens=False)["input_ids"]),
             lambda initial: self._deep.prepare(initial, config.layers),
@@ -96,9 +107,9 @@ class FrozenModel(ABC):
         `prompt` is `(length, width)`; of `(layers, length, width)` only the first layer's lie among
         word embeddings. Cosines are rounded, as their last digits are the machine's.
         """
-        words = self._embed.weight[: len(self.tokenizer)]  # some models have rows to spare
+        words = self._words[: len(self.tokenizer)]  # some models have rows to spare
         vectors = F.normalize(prompt.view(-1, *prompt.shape[-2:])[0].float(), dim=-1)
-        parts = words.split(WORDS_AT_ONCE)
+        parts = torch.split(words, WORDS_AT_ONCE)
         cosines = torch.cat([F.normalize(part.float(), dim=-1) @ vectors.T for part in parts])
         values, ids = cosines.topk(min(NEIGHBOURS, len(cosines)), dim=0)
         return [
@@ -119,7 +130,16 @@ class FrozenModel(ABC):
                 f"{self.task.max_tokens or 'null'}). Lower prompt.length or raise the limit."
             )
         limit = self.max_input - prompt_length
+        return self.tokenise(split, limit)
+
+    def tokenise(self, split: Split, limit: int) -> Encoded:
+        """Tokenise a split as this family reads it, at most `limit` tokens an example."""
         return encode(self.tokenizer, self.task.template, split, limit)
+
+    def word_tokens(self, word: str) -> list[int]:
+        """All tokens of a label word; where it is read as a word, the first one counts."""
+        tokens: list[int] = self.tokenizer(word, add_special_tokens=False)["input_ids"]
+        return tokens
 
     @property
     def max_input(self) -> int:
@@ -134,8 +154,11 @@ class FrozenModel(ABC):
             m for name, m in self.module.named_modules() if name.endswith("position_embeddings")
         ]
         reserved = getattr(embeddings[0], "padding_idx", None) if embeddings else None
-        limit = int(config.max_position_embeddings) - (0 if reserved is None else reserved + 1)
-        return min(limit, int(self.tokenizer.model_max_length))
+        longest = int(self.tokenizer.model_max_length)
+        limit = getattr(config, "max_position_embeddings", None)
+        if limit is None:  # positions are relative
+            return longest
+        return min(int(limit) - (0 if reserved is None else reserved + 1), longest)
 
     def batch(self, encoded: Encoded, rows: Sequence[int]) -> Batch:
         """Pad some examples to the longest among them."""
@@ -208,6 +231,7 @@ class FrozenModel(ABC):
         """Class scores of a few inputs, of equal and of different lengths."""
         vocabulary = len(self._embed.weight)
         ids = torch.arange(15, device=self.device).view(3, 5) * 7919 % vocabulary
+        ids[:, : len(self._leading)] = torch.tensor(self._leading, device=self.device)
         prompts = self._embed(torch.arange(6, device=self.device).view(2, 3) * 104729 % vocabulary)
         lengths = torch.tensor([[5, 5, 5], [3, 5, 4]], device=self.device)
         read_at = torch.tensor([2, 1, 2], device=self.device)
@@ -225,7 +249,7 @@ class FrozenModel(ABC):
         """Called when the weights became another subnetwork's: recompute what hangs on them."""
 
 
-def _leading_special_tokens(tokenizer: PreTrainedTokenizerBase) -> int:
-    """1 where the tokenizer begins an input with a special token, else 0."""
-    ids = tokenizer("a")["input_ids"]
-    return int(ids[0] in tokenizer.all_special_ids)
+def _leading_special_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The special token that the tokenizer begins an input with, if it has one."""
+    first: int = tokenizer("a")["input_ids"][0]
+    return [first] if first in tokenizer.all_special_ids else []

@@ -37,7 +37,7 @@ class DeepPrompts:
         """
         module: Any = self._module
         sites = find_sites(module)
-        blocks = sites.blocks
+        blocks = sites.stacks[0]  # of an encoder and a decoder, the encoder's
         if initial.shape[1] != sites.width:
             raise ConfigError(
                 f"prompt.layers: {layers} layers cannot share a prompt's width where the model "
@@ -55,13 +55,20 @@ class DeepPrompts:
         handles = [
             block.register_forward_pre_hook(note, with_kwargs=True) for block in blocks[1:layers]
         ]
-        module.base_model(inputs_embeds=initial[None].to(module.dtype))
+        encoded = getattr(module.config, "is_encoder_decoder", False)
+        body = module.get_encoder() if encoded else module.base_model
+        body(inputs_embeds=initial[None].to(module.dtype))
         for handle in handles:
             handle.remove()
         for number in range(self._blocks + 1, layers):
             self._ask(blocks[number], number - 1)
         self._blocks = max(self._blocks, layers - 1)
         return spreads
+
+    @property
+    def current(self) -> Tensor | None:
+        """What is being added."""
+        return self._deeper
 
     @contextmanager
     def added(self, deeper: Tensor | None) -> Iterator[None]:

@@ -5,6 +5,8 @@ both from the same thinned network. Label texts carry no prompt, and pooling lea
 prompt's own positions out.
 """
 
+from typing import ClassVar
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -15,6 +17,7 @@ from cliptune.models.tokenize import Encoded
 class Encoder(FrozenModel):
     """MiniLM, MPNet and other sentence encoders: any `AutoModel` with a last hidden state."""
 
+    readout: ClassVar[str] = "encoder"
     _labels: Tensor | None = None  # (classes, width), of the current network
 
     def network_changed(self) -> None:

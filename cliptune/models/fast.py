@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from cliptune.device import is_out_of_memory
 from cliptune.errors import ModelError
@@ -41,6 +42,17 @@ class Product(nn.Linear):
             input, self.weight, self.bias, self._activation, [], "none"
         )
         return product
+
+
+def with_linear_layers(module: nn.Module) -> None:
+    """Give a model linear layers where it has GPT-2's, which are the same with weights turned."""
+    for parent in list(module.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, Conv1D):
+                linear = nn.Linear(layer.nx, layer.nf, device="meta")
+                linear.weight = nn.Parameter(layer.weight.detach().T.contiguous())
+                linear.bias = layer.bias
+                setattr(parent, name, linear)
 
 
 def products(module: Any) -> Undo:

