@@ -19,10 +19,12 @@ from cliptune.config import Config, validate
 from cliptune.errors import ConfigError, ModelError, RunError, TaskError
 from cliptune.formats import Rows
 from cliptune.local import LocalScorer
+from cliptune.models.base import FrozenModel
 from cliptune.record import RunRecord, read_run
 from cliptune.rewards import log_probabilities
 from cliptune.subnetwork import FULL_NETWORK, SubnetworkSpec
 from cliptune.task import text_columns, unlabelled, without_examples
+from cliptune.types import PromptArray
 from cliptune.wording import shown
 
 Example = str | Sequence[str] | Mapping[str, Any]  # a text, a pair, or columns by their names
@@ -100,6 +102,16 @@ class Predictor:
         check_model(record, self._scorer, ELSEWHERE)
         check_prompt(record, best, self._scorer)
         self._latents = best.latents[best.best][None]
+
+    @property
+    def model(self) -> FrozenModel:
+        """The frozen model."""
+        return self._scorer.model
+
+    @property
+    def prompt(self) -> PromptArray:
+        """The soft prompt, `(length, width)`, or `(layers, length, width)` of several layers."""
+        return self._scorer.prompt(self._latents[0])
 
     def predict(self, examples: Iterable[Example], *, ensemble: bool = False) -> list[Prediction]:
         """What each example is taken for, in their order; see `stream`."""

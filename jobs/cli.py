@@ -355,6 +355,28 @@ def predict(
     )
 
 
+@app.command(rich_help_panel=AFTER)
+def export(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The directory of a finished run.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="FORMAT",
+            help="peft: an adapter for PeftModel.from_pretrained; embeddings: safetensors, for "
+            "engines that take prompt embeddings.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="A new folder.")],
+    model: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Where the run's model lies now.")
+    ] = None,
+) -> None:
+    """Write the prompt of a run for other programs, with a model card."""
+    from jobs.export import main
+
+    main(run, to, out, model=model)
+
+
 @app.command(rich_help_panel=HERE)
 def benchmark(
     model: Annotated[
