@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from cliptune.config import Config
-    from cliptune.loop import search
+    from cliptune.api import search
+    from cliptune.config import Config, register_task
+    from cliptune.functions import loss, metric, mixer
     from cliptune.observer import Observer, Progress
     from cliptune.predictor import Prediction, Predictor, load
     from cliptune.record import Result
@@ -23,7 +24,11 @@ _HOMES = {
     "Progress": "observer",
     "Result": "record",
     "load": "predictor",
-    "search": "loop",
+    "loss": "functions",
+    "metric": "functions",
+    "mixer": "functions",
+    "register_task": "config",
+    "search": "api",
 }
 
 __all__ = [
@@ -35,6 +40,10 @@ __all__ = [
     "Result",
     "__version__",
     "load",
+    "loss",
+    "metric",
+    "mixer",
+    "register_task",
     "search",
 ]
 

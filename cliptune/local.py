@@ -14,10 +14,10 @@ from torch import Tensor
 
 from cliptune.device import is_out_of_memory, keep_freed_memory, resolve
 from cliptune.errors import OutOfMemoryError
+from cliptune.functions import loss
 from cliptune.hashing import digest
 from cliptune.models import load_model
 from cliptune.models.load import config_digest, weights_digest
-from cliptune.rewards import REWARDS
 from cliptune.scorer import ModelFacts, Unit, UnitScorer
 from cliptune.task import Split, Task
 from cliptune.thinning import Thinner
@@ -121,7 +121,8 @@ class LocalScorer(UnitScorer):
         if not unit.reduce:
             return scores
         labels = self.task[unit.split].labels[list(unit.examples)]
-        return REWARDS[self.config.search.loss](scores, labels, self.config.search.margin)
+        search = self.config.search
+        return loss.find(search.loss)(scores, labels, search.margin)
 
     def _prompted(self, latents: Latents) -> Tensor:
         """Prompts as `SoftPrompt` makes them, once for units of the same candidates."""

@@ -102,7 +102,9 @@ def read_config(place: str) -> dict[str, Any]:
 def read_run(kind: type[C], place: str) -> RunRecord[C]:
     """Read a run, finished or not, without holding it; RunError for what is none."""
     folder = open_folder(place)
-    config = validate(kind, {**_sections(kind, read_config(place)), "run_dir": place})
+    config = validate(
+        kind, {**_sections(kind, read_config(place)), "run_dir": place}, as_written=True
+    )
     if not folder.exists(ORIGIN):
         raise RunError(
             f"{place} has no {ORIGIN}: its search has not begun, or an older cliptune wrote it "
