@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help search test test-slow lint types clean
+.PHONY: help search test test-slow lint types docs clean
 
 help: ## show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -25,6 +25,9 @@ lint: $(VENV)/.test ## check style and format
 types: $(VENV)/.test ## check types
 	$(BIN)/mypy
 
+docs: $(VENV)/.docs ## make the documentation's pages, with the API's reference, in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean: ## remove the environment and caches
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
@@ -42,4 +45,8 @@ $(VENV)/.demo: $(VENV)/.python pyproject.toml constraints.txt
 
 $(VENV)/.test: $(VENV)/.demo
 	@$(PIP) install -c constraints.txt -e '.[demo,report,sweep,test]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.test
+	@$(PIP) install -c constraints.txt -e '.[docs]'
 	@touch $@

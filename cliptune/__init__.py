@@ -9,20 +9,43 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from cliptune.config import Config
-    from cliptune.loop import search
+    from cliptune.api import search
+    from cliptune.config import Config, register_task
+    from cliptune.functions import loss, metric, mixer
     from cliptune.observer import Observer, Progress
+    from cliptune.predictor import Prediction, Predictor, load
     from cliptune.record import Result
 
 _HOMES = {
     "Config": "config",
     "Observer": "observer",
+    "Prediction": "predictor",
+    "Predictor": "predictor",
     "Progress": "observer",
     "Result": "record",
-    "search": "loop",
+    "load": "predictor",
+    "loss": "functions",
+    "metric": "functions",
+    "mixer": "functions",
+    "register_task": "config",
+    "search": "api",
 }
 
-__all__ = ["Config", "Observer", "Progress", "Result", "__version__", "search"]
+__all__ = [
+    "Config",
+    "Observer",
+    "Prediction",
+    "Predictor",
+    "Progress",
+    "Result",
+    "__version__",
+    "load",
+    "loss",
+    "metric",
+    "mixer",
+    "register_task",
+    "search",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,6 +6,7 @@ over the defaults below. `cluster` and `jobs` add their own section to it.
 
 from collections.abc import Mapping
 from importlib import resources
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -18,11 +19,15 @@ from pydantic import (
     StrictInt,
     StrictStr,
     ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
 
 from cliptune.errors import ConfigError
+from cliptune.functions import loss, metric, mixer, without_places
+from cliptune.registry import Registry
 from cliptune.wording import complaint
 
 SCHEMA_VERSION = 1
@@ -30,8 +35,23 @@ SCHEMA_VERSION = 1
 C = TypeVar("C", bound="Config")
 
 Site = Literal["embedding", "attention-output", "ffn-hidden", "ffn-output"]
-Mixer = Literal["mean", "weighted", "median", "min", "rank-mean"]
-Loss = Literal["cross-entropy", "hinge", "accuracy"]
+AS_WRITTEN = "as_written"  # of a validation: whether a run is read, perhaps elsewhere
+
+
+def _settled_by(registry: Registry[Any]) -> tuple[Any, ...]:
+    """What makes a text the name of a function."""
+
+    def settled(name: str, info: ValidationInfo) -> str:
+        return name if (info.context or {}).get(AS_WRITTEN) else registry.settled(name)
+
+    schema = {"anyOf": [{"enum": list(registry.ours)}, {"type": "string"}]}
+    return AfterValidator(settled), WithJsonSchema(schema)
+
+
+Mixer = Annotated[str, *_settled_by(mixer)]
+Loss = Annotated[str, *_settled_by(loss)]
+Selection = Annotated[str, *_settled_by(metric)]
+OWN = "or your own, module:function or file.py:function"
 
 TrackerName = Literal["tensorboard", "mlflow", "wandb"]
 
@@ -176,7 +196,7 @@ class PromptConfig(Section):
     projection: Literal["normal", "vocabulary", "identity"] = Field(
         "normal",
         description="A: normal numbers; differences of words' embeddings; or none: the latent is "
-        "then the prompt's offset itself, prompt.dimension its length times the model's width",
+        "then the prompt's offset itself, of length x the model's width numbers",
     )
     scale: Positive = Field(1.0, description="alpha: spread of A z against the embeddings'")
     seed: Seed = Field(0, description="of P0's vocabulary draw and A; search.seed unless given")
@@ -213,7 +233,10 @@ class EnsembleConfig(Section):
     sites: tuple[Site, ...] = Field(
         ("embedding", "attention-output", "ffn-output"), min_length=1, description="what is thinned"
     )
-    mixer: Mixer = Field("mean", description="(population, subnetworks) -> (population,)")
+    mixer: Mixer = Field(
+        "mean",
+        description=f"(population, subnetworks) -> (population,); {OWN}",
+    )
     weights: tuple[float, ...] | None = Field(None, description="for mixer: weighted")
     seed: Seed = Field(0, description="of the masks; search.seed unless given")
 
@@ -279,18 +302,19 @@ class StrategyConfig(Section):
     )
     sigma: Positive = Field(1.0, description="initial step size")
     learning_rate: Positive = Field(0.1, description="of gradient alone: a step in the latent")
-    loss: Loss = Field("cross-entropy", description="its negative is the reward")
+    loss: Loss = Field(
+        "cross-entropy",
+        description=f"its negative is the reward; {OWN}",
+    )
     margin: Positive = Field(2.0, description="of the hinge loss")
     candidate: Literal["fittest", "mean"] = Field(
         "fittest",
         description="which prompt of a generation is tried on validation, and may be chosen: its "
         "fittest candidate, or the mean that cma-es drew its candidates around",
     )
-    selection: str = Field(
+    selection: Selection = Field(
         "loss",
-        pattern=r"^(loss|accuracy|macro-f1|[^:]+:\w+)$",
-        description="chooses the prompt on validation among the generations' best: loss, accuracy, "
-        "macro-f1, or your own module:function or file.py:function",
+        description=f"chooses the prompt on validation among the generations' best; {OWN}",
     )
     seed: Seed = Field(0, description="of the strategy, and of all that has no seed of its own")
 
@@ -361,8 +385,11 @@ class Config(Section):
                     f"search.method gradient goes through the full network, from its input alone: "
                     f"{setting} must be {needed}, found {found}"
                 )
-        if self.search.loss == "accuracy":
-            raise ValueError("search.method gradient needs a loss that has one, accuracy has none")
+        if self.search.loss not in ("cross-entropy", "hinge"):
+            raise ValueError(
+                "search.method gradient needs a loss whose gradient is known, cross-entropy or "
+                f"hinge; found {self.search.loss}"
+            )
         return self
 
     @model_validator(mode="before")
@@ -389,19 +416,35 @@ class Config(Section):
         for section, settings in NOT_IDENTITY.items():
             for setting in settings:
                 del tree[section][setting]
-        where, _, function = self.search.selection.rpartition(":")
-        if where.endswith(".py"):
-            tree["search"]["selection"] = f"{Path(where).name}:{function}"
+        without_places(tree)
         return tree
+
+
+TASKS: dict[str, Mapping[str, Any]] = {}  # that were registered
+
+
+def register_task(name: str, settings: Mapping[str, Any]) -> None:
+    """Have `task.name: NAME` bring these settings, as a preset does.
+
+    A run's config.yaml holds them, so that no other process has to know the name. Installed
+    packages bring theirs as entry points of the group `cliptune.tasks`, each a mapping.
+    """
+    if name in presets():
+        raise ConfigError(f"{name} is a task of ours; register yours by another name.")
+    TASKS[name] = settings
 
 
 def preset(name: str) -> dict[str, Any]:
     """The settings that go with a task's name; empty for a name of the user's own."""
-    file = resources.files("cliptune") / "presets" / f"{name}.yaml"
-    if name not in presets():
-        return {}
-    tree: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
-    return merge(tree, {"task": {"name": name}})
+    tree: Mapping[str, Any] = {}
+    if name in presets():
+        file = resources.files("cliptune") / "presets" / f"{name}.yaml"
+        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+    elif name in TASKS:
+        tree = TASKS[name]
+    elif point := next(iter(entry_points(group="cliptune.tasks", name=name)), None):
+        tree = point.load()
+    return merge(tree, {"task": {"name": name}}) if tree else {}
 
 
 def presets() -> list[str]:
@@ -431,10 +474,13 @@ def _share_seed(tree: dict[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def validate(kind: type[C], tree: Mapping[str, Any]) -> C:
-    """Check a tree; a bad one raises a ConfigError that names the setting and the remedy."""
+def validate(kind: type[C], tree: Mapping[str, Any], *, as_written: bool = False) -> C:
+    """Check a tree; a bad one raises a ConfigError that names the setting and the remedy.
+
+    `as_written` is for settings of a run: what they name may be registered elsewhere alone.
+    """
     try:
-        return kind.model_validate(tree)
+        return kind.model_validate(tree, context={AS_WRITTEN: as_written})
     except ValidationError as error:
         hint = (
             f"task.name is not a preset ({', '.join(presets())}), so the template and the label "

@@ -79,11 +79,11 @@ def _read_json(path: Path, wanted: Wanted) -> Rows:
     """One object a line, or one array of objects."""
     text = _text(path)
     if text.lstrip().startswith("["):
-        items = _parse(text, path, 1)
+        items = parse_json(text, path, 1)
         rows = Rows(str(path), {}, range(1, len(items) + 1))
     else:
         lines = [(n, line) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
-        items = [_parse(line, path, number) for number, line in lines]
+        items = [parse_json(line, path, number) for number, line in lines]
         rows = Rows(str(path), {}, [number for number, _ in lines], "line")
     for row, item in enumerate(items):
         if not isinstance(item, dict):
@@ -97,7 +97,7 @@ def _read_json(path: Path, wanted: Wanted) -> Rows:
     return replace(rows, columns=columns)
 
 
-def _parse(text: str, path: Path, line: int) -> Any:
+def parse_json(text: str, path: Path | str, line: int) -> Any:
     """The JSON value of a text that begins at a line of a file."""
     try:
         return json.loads(text)

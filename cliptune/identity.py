@@ -15,13 +15,14 @@ from pydantic_core import to_jsonable_python
 
 from cliptune.config import Config
 from cliptune.errors import ConfigError, RunError
+from cliptune.functions import FUNCTIONS, codes
 from cliptune.hashing import digest
-from cliptune.metrics import source_digest
 from cliptune.processor import processor_name
 from cliptune.scorer import ModelFacts
 from cliptune.task import Split, Task
 
-RECORDED_LATER = ("model_config", "inputs", "selection_code")  # the first runs lack them
+CODES = {f"{setting}_code": f"{section}.{setting}" for section, setting in FUNCTIONS}
+RECORDED_LATER = ("model_config", "inputs", *CODES)  # the first runs lack them
 
 
 def identity(config: Config, task: Task, facts: ModelFacts) -> dict[str, Any]:
@@ -41,7 +42,7 @@ def known_early(config: Config, task: Task) -> dict[str, Any]:
         "config": _settled(config),
         "data": {name: examples_digest(split) for name, split in task.splits.items()},
         "prompt_file": _file_digest(config.prompt.file),
-        "selection_code": source_digest(config.search.selection),
+        **{"selection_code": None, **codes(config)},
     }
 
 
@@ -107,8 +108,8 @@ def _difference(key: str, old: Any, new: Any) -> str:
         return "model.name has the run's weights, but another config.json"
     if key == "inputs":
         return "model.name has another tokenizer than the run's model: the inputs have other tokens"
-    if key == "selection_code":
-        return "search.selection is written otherwise than it was for the run"
+    if key in CODES:
+        return f"{CODES[key]} is written otherwise than it was for the run"
     if key == "prompt_file":
         return "prompt.file has another content than the run's"
     return f"{key.removeprefix('config.')} is {new!r}, the run's is {old!r}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,12 +14,12 @@ from torch import Tensor
 
 from cliptune.device import is_out_of_memory, keep_freed_memory, resolve
 from cliptune.errors import OutOfMemoryError
+from cliptune.functions import loss
 from cliptune.hashing import digest
 from cliptune.models import load_model
 from cliptune.models.load import config_digest, weights_digest
-from cliptune.rewards import REWARDS
 from cliptune.scorer import ModelFacts, Unit, UnitScorer
-from cliptune.task import Task
+from cliptune.task import Split, Task
 from cliptune.thinning import Thinner
 from cliptune.types import Latent, Latents, Neighbours, PromptArray
 
@@ -65,6 +66,14 @@ class LocalScorer(UnitScorer):
         }
         self._lengths = {name: encoded.lengths for name, encoded in self.encoded.items()}
         self._prompts = (b"", torch.empty(0))  # the last ones, and of what latents
+
+    def give(self, name: str, split: Split) -> None:
+        """Have these examples, and no others, as the split of that name."""
+        encoded = self.model.encode(split, self.config.prompt.length)
+        self.task = replace(self.task, splits={name: split})
+        self.encoded = {name: encoded}
+        self._lengths = {name: encoded.lengths}
+        self._cuts.clear()
 
     @property
     def workers(self) -> int:
@@ -125,7 +134,8 @@ class LocalScorer(UnitScorer):
         if not unit.reduce:
             return scores
         labels = self.task[unit.split].labels[list(unit.examples)]
-        return REWARDS[self.config.search.loss](scores, labels, self.config.search.margin)
+        search = self.config.search
+        return loss.find(search.loss)(scores, labels, search.margin)
 
     def _prompted(self, latents: Latents) -> Tensor:
         """Prompts as `SoftPrompt` makes them, once for units of the same candidates."""

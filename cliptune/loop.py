@@ -6,15 +6,13 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 
-from cliptune import limits
+from cliptune import functions, limits
 from cliptune.config import Config
 from cliptune.errors import RunError, StrategyError
 from cliptune.evaluation import evaluate, validate
 from cliptune.journal import Generation, best_of
-from cliptune.metrics import find_metric
 from cliptune.observer import Observer, Progress
 from cliptune.record import Cost, Result, Telemetry
-from cliptune.rewards import MIXERS
 from cliptune.run import RunDirectory, opened
 from cliptune.scorer import Scorer
 from cliptune.strategy import Strategy, make_strategy, replay
@@ -49,7 +47,7 @@ def search(
 
 def refuse_missing(config: Config) -> None:
     """Refuse, before anything is written or loaded, what names a thing that is not there."""
-    find_metric(config.search.selection)
+    functions.refuse_missing(config)
     chosen(config)
 
 
@@ -149,7 +147,7 @@ def _advance(number: int, strategy: Strategy, scorer: Scorer) -> Generation:
     while rows != scorer.micro_batch:
         rewards = scorer.score(latents, number)  # (population, subnetworks)
         rows = scorer.micro_batch
-        fitness = MIXERS[ensemble.mixer](rewards, ensemble.weights)  # (population,)
+        fitness = functions.mixer.find(ensemble.mixer)(rewards, ensemble.weights)  # (population,)
         best = int(fitness.argmax())
         validation = validate(scorer, latents[best] if mean is None else mean)
     strategy.tell(latents, fitness)

@@ -4,21 +4,16 @@ A metric turns `(examples, classes)` probabilities and `(examples,)` labels into
 is better: `search.selection` names one of these, or a function of the user's own.
 """
 
-import hashlib
-import importlib
-import importlib.util
-import inspect
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cliptune.errors import ConfigError
+from cliptune.functions import metric
+from cliptune.registry import called
 from cliptune.types import Labels
 
 Probabilities = NDArray[np.floating[Any]]  # (examples, classes), rows add up to 1
@@ -84,72 +79,22 @@ METRICS: Mapping[str, Metric] = {
 }
 
 
-@cache
-def find_metric(name: str) -> Metric:
-    """A metric by its name, or the user's own by `module:function` or `file.py:function`."""
-    if name in METRICS:
-        return METRICS[name]
-    where, _, function = name.rpartition(":")
-    try:
-        found = getattr(_module(where), function)
-    except Exception as error:
-        raise ConfigError(
-            f"search.selection: {name} cannot be imported: {error or type(error).__name__}. "
-            f"Expected {', '.join(METRICS)}, or the path of a function of your own."
-        ) from error
-    return _checked(name, found)
-
-
-def source_digest(name: str) -> str | None:
-    """SHA-256 of the file that the user's own metric is written in; None for ours."""
-    if name in METRICS:
-        return None
-    find_metric(name)
-    where = name.rpartition(":")[0]
-    file = where if where.endswith(".py") else inspect.getsourcefile(sys.modules[where])
-    return None if file is None else hashlib.sha256(Path(file).read_bytes()).hexdigest()
-
-
-def _module(where: str) -> Any:
-    if not where.endswith(".py"):
-        return _import(where)
-    path = Path(where).resolve()
-    name = f"cliptune_user_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise FileNotFoundError(f"no file {path}")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def _import(name: str) -> Any:
-    """A module that is installed, or lies in the folder where the user stands."""
-    here = str(Path.cwd())
-    sys.path.append(here)  # last, so that nothing there hides an installed one
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.remove(here)
-
-
-def _checked(name: str, function: Callable[..., Any]) -> Metric:
+def own_metric(name: str, function: Callable[..., Any]) -> Metric:
     """The user's function; what it returns, or raises, is checked at every call."""
 
-    def metric(probabilities: Probabilities, labels: Labels) -> float:
-        try:
-            value = float(function(probabilities.copy(), labels.copy()))
-        except Exception as error:
-            raise ConfigError(
-                f"search.selection: {name} failed on probabilities {probabilities.shape} and "
-                f"labels {labels.shape}: {type(error).__name__}: {error}"
-            ) from error
+    def checked(probabilities: Probabilities, labels: Labels) -> float:
+        def number(*arrays: Any) -> float:
+            return float(function(*arrays))
+
+        value = called(metric.setting, name, number, probabilities=probabilities, labels=labels)
         if not math.isfinite(value):
             raise ConfigError(
-                f"search.selection: {name} must return a finite number, higher is better; "
+                f"{metric.setting}: {name} must return a finite number, higher is better; "
                 f"found {value}."
             )
-        return value
+        return float(value)
 
-    return metric
+    return checked
+
+
+find_metric = metric.find

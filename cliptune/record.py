@@ -23,6 +23,7 @@ CONFIG = "config.yaml"
 ORIGIN = "origin.json"
 RESULT = "result.json"
 TELEMETRY = "telemetry"
+PROMPT = "prompt.safetensors"
 CARD = "prompt.json"
 
 CONFUSION = "test_confusion"  # of result.json: counts by row of its table
@@ -101,7 +102,9 @@ def read_config(place: str) -> dict[str, Any]:
 def read_run(kind: type[C], place: str) -> RunRecord[C]:
     """Read a run, finished or not, without holding it; RunError for what is none."""
     folder = open_folder(place)
-    config = validate(kind, {**read_config(place), "run_dir": place})
+    config = validate(
+        kind, {**_sections(kind, read_config(place)), "run_dir": place}, as_written=True
+    )
     if not folder.exists(ORIGIN):
         raise RunError(
             f"{place} has no {ORIGIN}: its search has not begun, or an older cliptune wrote it "
@@ -122,6 +125,13 @@ def read_run(kind: type[C], place: str) -> RunRecord[C]:
         telemetry=read_telemetry(folder),
         result=read_json(folder, RESULT) if folder.exists(RESULT) else None,
     )
+
+
+def _sections(kind: type[Config], tree: dict[str, Any]) -> dict[str, Any]:
+    """What this storey knows of the settings: a search on a cluster writes those of its own too."""
+    if kind is not Config:
+        return tree
+    return {name: section for name, section in tree.items() if name in Config.model_fields}
 
 
 def is_run(place: str) -> bool:

@@ -6,10 +6,14 @@ into `(population,)` fitness.
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cliptune.errors import ConfigError
+from cliptune.functions import loss, mixer
+from cliptune.registry import called
 from cliptune.types import ClassScores, Fitness, Labels, Rewards, Weights
 
 Reward = Callable[[ClassScores, Labels, float], NDArray[np.float64]]
@@ -96,3 +100,42 @@ MIXERS: Mapping[str, Mix] = {
     "min": worst,
     "rank-mean": rank_mean,
 }
+
+
+def own_loss(name: str, function: Callable[..., Any]) -> Reward:
+    """A user's loss of `(..., examples, classes)` scores and labels, one an example, as a reward.
+
+    Lower is better, as in any loss; its negative is the reward.
+    """
+
+    def checked(scores: ClassScores, labels: Labels, margin: float) -> NDArray[np.float64]:
+        wide = scores.astype(np.float64)
+        found = called(loss.setting, name, function, scores=wide, labels=labels)
+        return -_of_shape(loss.setting, name, found, scores.shape[:-1], "examples")
+
+    return checked
+
+
+def own_mixer(name: str, function: Callable[..., Any]) -> Mix:
+    """A user's mixture of `(population, subnetworks)` rewards."""
+
+    def checked(rewards: Rewards, weights: Weights | None = None) -> Fitness:
+        found = called(mixer.setting, name, function, rewards=rewards)
+        return _of_shape(mixer.setting, name, found, rewards.shape[:1], "candidates")
+
+    return checked
+
+
+def _of_shape(
+    setting: str, name: str, found: Any, shape: tuple[int, ...], what: str
+) -> NDArray[np.float64]:
+    try:
+        values = np.asarray(found, dtype=np.float64)
+    except (TypeError, ValueError):
+        values = np.empty(0)
+    if values.shape != shape or not np.isfinite(values).all():
+        raise ConfigError(
+            f"{setting}: {name} must return finite numbers of shape {shape}, one for each of the "
+            f"{what}; found {found!r:.60}."
+        )
+    return values

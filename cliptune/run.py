@@ -35,6 +35,7 @@ from cliptune.record import (
     CONFUSION,
     NEAREST,
     ORIGIN,
+    PROMPT,
     RESULT,
     TELEMETRY,
     Result,
@@ -128,7 +129,7 @@ class RunDirectory:
 
     def finish(self, result: Result, prompt: PromptArray, nearest: Neighbours) -> None:
         """Write the prompt, what it belongs to and is near to, and the result, which comes last."""
-        self._folder.write("prompt.safetensors", save({"prompt": prompt}))
+        self._folder.write(PROMPT, save({"prompt": prompt}))
         config = self._config
         card = {
             "schema_version": config.schema_version,

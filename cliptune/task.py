@@ -165,6 +165,24 @@ def load_split(config: TaskConfig, name: str) -> Task:
     return _task(template, {name: split}, config)
 
 
+def without_examples(config: TaskConfig) -> Task:
+    """The task as far as it is known without its data: enough to classify other texts."""
+    return _task(Template(config.template), {}, config)
+
+
+def text_columns(config: TaskConfig) -> Wanted:
+    """What the columns of the texts are called, of one or of two."""
+    wanted = _wanted(Template(config.template), config)
+    return {field: column for field, column in wanted.items() if field != "label"}
+
+
+def unlabelled(rows: Rows, wanted: Wanted) -> Split:
+    """Examples whose class is not known; their texts are checked as those of a task are."""
+    texts = {field: _texts(rows, field, column) for field, column in wanted.items()}
+    labels = np.full(len(rows), -1, dtype=np.int64)
+    return Split(texts["text"], texts.get("text_pair"), labels, rows.source, len(rows))
+
+
 def _wanted(template: Template, config: TaskConfig) -> Wanted:
     fields = ("text", "text_pair", "label") if template.has_pair else ("text", "label")
     return {field: getattr(config.columns, field) for field in fields}

@@ -131,7 +131,8 @@ def at_hand(config: Config) -> Config:
     model = model.model_copy(update={"name": _here(model.name)})
     if prompt.file is not None:
         prompt = prompt.model_copy(update={"file": Path(_here(str(prompt.file)))})
-    return config.model_copy(update={"model": model, "prompt": prompt})
+    search = config.search.model_copy(update={"loss": _here(config.search.loss)})
+    return config.model_copy(update={"model": model, "prompt": prompt, "search": search})
 
 
 def _here(path: str) -> str:

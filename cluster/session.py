@@ -14,7 +14,7 @@ import ray
 from ray._private import worker
 from ray.exceptions import RayError
 
-from cliptune import loop
+from cliptune import functions, loop
 from cliptune.device import resolve
 from cliptune.errors import ConfigError, HeldError, ScorerError
 from cliptune.observer import Observer, Observers
@@ -65,6 +65,7 @@ def search(
 def _search(config: ClusterSearch, observer: Observer, *, resume: bool) -> Result:
     task = load_task(config.task)  # bad input is refused before anything is started
     loop.refuse_missing(config)
+    functions.refuse_here_only(config)
     config = anchored(config)
     with opened(config, resume=resume) as run, tracked(config, run.path, observer) as observer:
         observer = Observers([observer, Metrics(run.path)])
@@ -178,19 +179,15 @@ def _no_connection(place: str, why: str) -> str:
 
 def anchored(config: ClusterSearch) -> ClusterSearch:
     """The config with absolute paths: neither the actors nor a later resume stand where we do."""
-    model, prompt, task, search = config.model, config.prompt, config.task, config.search
+    model, prompt, task = config.model, config.prompt, config.task
     if task.data is not None and Path(task.data).exists():
         task = task.model_copy(update={"data": str(Path(task.data).resolve())})
     if Path(model.name).is_dir():
         model = model.model_copy(update={"name": str(Path(model.name).resolve())})
     if prompt.file is not None:
         prompt = prompt.model_copy(update={"file": prompt.file.resolve()})
-    where, _, function = search.selection.rpartition(":")
-    if where.endswith(".py"):
-        selection = f"{Path(where).resolve()}:{function}"
-        search = search.model_copy(update={"selection": selection})
-    sections = {"model": model, "prompt": prompt, "task": task, "search": search}
-    return config.model_copy(update=sections)
+    sections = {"model": model, "prompt": prompt, "task": task}
+    return functions.anchored(config.model_copy(update=sections))
 
 
 def fit(

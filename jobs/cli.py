@@ -355,6 +355,74 @@ def evaluate(
     main(run, words or [], data=data, split=split, display=shown, as_json=json)
 
 
+@app.command(rich_help_panel=AFTER)
+def predict(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The directory of a run.")],
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[TEXT ...]",
+            help="What to classify; of a task of pairs, two by two. Without it and --file: "
+            "standard input, a text a line or a JSON object a line.",
+        ),
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A .jsonl, .csv, .parquet or .txt file.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write all columns and the predictions there, as .jsonl, .csv or .parquet; "
+            "replaced where it is there.",
+        ),
+    ] = None,
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="Ask the run's thinned networks, and say who agrees.")
+    ] = False,
+    model: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Where the run's model lies now.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; the run's if not given.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a text.")] = False,
+) -> None:
+    """Classify texts with the prompt of a run."""
+    from jobs.predict import main
+
+    main(
+        run,
+        texts or [],
+        file=file,
+        out=out,
+        model=model,
+        device=device,
+        ensemble=ensemble,
+        as_json=json,
+    )
+
+
+@app.command(rich_help_panel=AFTER)
+def export(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The directory of a finished run.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="FORMAT",
+            help="peft: an adapter for PeftModel.from_pretrained; embeddings: safetensors, for "
+            "engines that take prompt embeddings.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="A new folder.")],
+    model: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Where the run's model lies now.")
+    ] = None,
+) -> None:
+    """Write the prompt of a run for other programs, with a model card."""
+    from jobs.export import main
+
+    main(run, to, out, model=model)
+
+
 @app.command(rich_help_panel=HERE)
 def benchmark(
     model: Annotated[

@@ -1,51 +1,15 @@
 """A whole tree from a YAML file and `key=value` words."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, get_args, get_origin
 
-import yaml
-
 from cliptune.config import merge, validate
 from cliptune.errors import ConfigError
+from cliptune.settings import NOT_YAML, read_file, safe_load
 from cluster.config import ClusterSearch
 
-
-class Loader(yaml.SafeLoader):
-    """YAML where `Yes`, `off`, `2024-11-05`, `0012` and `12:30` are the texts that they look like.
-
-    A key that stands twice is refused: YAML itself would forget the first one.
-    """
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise yaml.YAMLError(f"a key must be one word{key.start_mark}")
-            if key.value in seen:
-                raise yaml.YAMLError(f"{key.value} stands there twice, again in{key.start_mark}")
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-NUMBERS = {
-    "int": r"^[-+]?(?:0|[1-9][0-9]*)$",
-    "float": r"^[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+"
-    r"|\.(?:inf|Inf|INF))$|^\.(?:nan|NaN|NAN)$",
-    "bool": r"^(?:true|True|TRUE|false|False|FALSE)$",
-}
-Loader.yaml_implicit_resolvers = {
-    first: [one for one in resolvers if one[0].rpartition(":")[2] in ("null", "merge")]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-for tag, pattern in NUMBERS.items():
-    Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{tag}", re.compile(pattern), list("-+.0123456789tTfF")
-    )
-
-NOT_YAML = (yaml.YAMLError, ValueError, TypeError, AttributeError)  # the last two of odd tags
 RESOLVED_ANEW = ("address", "actors", "gpus_per_actor")  # of cluster; they change no result
 
 
@@ -117,33 +81,6 @@ def of_run(place: str) -> dict[str, Any]:
     return tree
 
 
-def read_file(path: Path) -> dict[str, Any]:
-    """A YAML file's tree."""
-    try:
-        tree = _safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path} is not UTF-8 text; expected a YAML file.") from None
-    except NOT_YAML as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise ConfigError(
-            f"{path} must hold sections such as task: and search:; found {tree!r:.60}."
-        )
-    return tree
-
-
-def _safe_load(text: str) -> Any:
-    loader = Loader(text)
-    try:
-        return loader.get_single_data()
-    finally:
-        loader.dispose()
-
-
 def parse_word(word: str) -> dict[str, Any]:
     key, _, text = word.partition("=")
     parts = key.split(".")
@@ -153,7 +90,7 @@ def parse_word(word: str) -> dict[str, Any]:
         value: Any = None if text in ("", "~", "null") else text
     else:
         try:
-            value = _safe_load(text)
+            value = safe_load(text)
         except NOT_YAML:
             value = text
     for part in reversed(parts):

@@ -5,22 +5,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
-from safetensors import SafetensorError
-from safetensors.numpy import load
 
 from cliptune.account import outcome
 from cliptune.assessment import Assessment, Measures, assess
-from cliptune.errors import ConfigError, ModelError, RunError, TaskError
+from cliptune.belonging import check_model, check_prompt
+from cliptune.errors import ConfigError, RunError, TaskError
 from cliptune.evaluation import TUNED
 from cliptune.identity import examples_digest
 from cliptune.journal import Generation
 from cliptune.observer import Observer
 from cliptune.record import RunRecord, read_run
-from cliptune.scorer import Scorer
-from cliptune.storage import open_folder
 from cliptune.task import SPLITS, Task, load_split, load_task
 from cliptune.wording import flat
 from cluster.config import ClusterSearch
@@ -32,9 +28,7 @@ from jobs.signals import Stopped, leave, stopping
 
 Record = RunRecord[ClusterSearch]
 
-PROMPT = "prompt.safetensors"
 MAY_DIFFER = {"model.device", "model.dtype", "model.micro_batch"}  # they change rounding alone
-TOLERANCE = 1e-4  # of the prompt's largest value, between machines that round otherwise
 
 
 def main(
@@ -112,40 +106,6 @@ def evaluate(
         check_prompt(record, best, scorer)
         observer.phase(f"Scoring {len(task[split]):,} examples")
         return assess(scorer, best.validated, best.number, split)
-
-
-def check_model(record: Record, scorer: Scorer) -> None:
-    """Refuse another model than the one that the prompt was searched for."""
-    found, expected = scorer.facts(), record.facts
-    if expected.config_sha256 and found.config_sha256 != expected.config_sha256:
-        raise ModelError(
-            f"model.name: {found.name} has another config.json than the model of {record.path}, so "
-            "it is another network. Say where the run's model is: model.name=PATH."
-        )
-    if found.sha256 != expected.sha256:
-        raise ModelError(
-            f"model.name: {found.name} has other weights than the model of {record.path}: expected "
-            f"SHA-256 {expected.sha256[:12]}..., found {found.sha256[:12]}.... Say where those of "
-            "the run are: model.name=PATH."
-        )
-
-
-def check_prompt(record: Record, best: Generation, scorer: Scorer) -> None:
-    """Refuse a finished run whose prompt file is not what its journal leads to."""
-    folder = open_folder(record.path)
-    if not outcome(record).finished or not folder.exists(PROMPT):
-        return
-    try:
-        written = load(folder.read(PROMPT))["prompt"]
-    except (SafetensorError, KeyError) as error:
-        raise RunError(f"{record.path}/{PROMPT} is damaged: {error}.") from None
-    rebuilt = scorer.prompt(best.validated)
-    limit = TOLERANCE * float(np.abs(rebuilt).max())
-    if written.shape != rebuilt.shape or not np.allclose(written, rebuilt, rtol=0, atol=limit):
-        raise RunError(
-            f"{record.path}/{PROMPT} is not the prompt that the run's journal leads to ("
-            f"{best.name}); it was changed, or is another run's."
-        )
 
 
 def as_values(record: Record, best: Generation, task: Task, found: Assessment) -> dict[str, Any]:

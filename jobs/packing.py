@@ -18,15 +18,20 @@ from cliptune.config import merge
 from cliptune.errors import ConfigError
 from cliptune.examples import HUB_NAME, local_files
 from cliptune.formats import FORMATS
+from cliptune.functions import FUNCTIONS
 from cliptune.hashing import digest
-from cliptune.metrics import METRICS
 from cluster.config import ClusterSearch
 
 CONFIG = "config.yaml"
 LIMIT = 100 * 2**20  # bytes that Ray's dashboard accepts at once
 CHUNK = 2**20
 OF_A_MODEL = (".safetensors", ".json", ".txt", ".model", ".jinja")  # of its folder, what is loaded
-PLACES = ("task.data", "model.name", "prompt.file", "search.selection")
+PLACES = (
+    "task.data",
+    "model.name",
+    "prompt.file",
+    *(registry.setting for registry in FUNCTIONS.values()),
+)
 
 
 @dataclass(frozen=True)
@@ -92,9 +97,8 @@ def pack(config: ClusterSearch, as_is: Collection[str] = ()) -> Package:
         "task": packer.task(config),
         "model": packer.model(config),
         "prompt": packer.prompt(config),
-        "search": packer.selection(config),
     }
-    tree = merge(config.model_dump(mode="json"), changes)
+    tree = merge(merge(config.model_dump(mode="json"), changes), packer.functions(config))
     del tree["run_dir"]  # given by the job's command
     del tree["cluster"]["address"]  # a job runs where it is sent
     return Package(tree, packer.files, packer.elsewhere, config.identity())
@@ -138,22 +142,28 @@ class _Packer:
             return {}
         return {"file": self._take(file, "prompt")}
 
-    def selection(self, config: ClusterSearch) -> dict[str, Any]:
-        name = config.search.selection
+    def functions(self, config: ClusterSearch) -> dict[str, Any]:
+        """Of all sections: the files that functions of the user's own are written in."""
+        changes: dict[str, dict[str, Any]] = {}
+        for section, setting in FUNCTIONS:
+            name = getattr(getattr(config, section), setting)
+            if packed := self._function(f"{section}.{setting}", name):
+                changes.setdefault(section, {})[setting] = packed
+        return changes
+
+    def _function(self, setting: str, name: str) -> str | None:
         where, _, function = name.rpartition(":")
-        if name in METRICS:
-            return {}
-        if not where.endswith(".py"):
+        if where.endswith(".py"):
+            if self._is_here(setting, where):
+                return f"{self._take(Path(where), setting.partition('.')[2])}:{function}"
+        elif where:
             if importlib.util.find_spec(where.partition(".")[0]) is None:
                 raise ConfigError(
-                    f"search.selection: {where} is not installed, and so not on the cluster; give "
+                    f"{setting}: {where} is not installed, and so not on the cluster; give "
                     "it by its file, path/to/file.py:function, to have it packed."
                 )
-            self.elsewhere["search.selection"] = name
-            return {}
-        if not self._is_here("search.selection", where):
-            return {}
-        return {"selection": f"{self._take(Path(where), 'selection')}:{function}"}
+            self.elsewhere[setting] = name
+        return None
 
     def _is_here(self, setting: str, place: str, *, hub: bool = False) -> bool:
         """Whether to pack it; what is not here may be what only the cluster has."""

@@ -12,8 +12,8 @@ from rich.table import Table
 
 from cliptune import probe
 from cliptune.errors import ConfigError
+from cliptune.functions import refuse_missing
 from cliptune.local import LocalScorer
-from cliptune.metrics import find_metric
 from cliptune.models.base import FrozenModel
 from cliptune.models.load import load_structure
 from cliptune.plan import Plan, plan
@@ -81,7 +81,7 @@ def main(
     if record is not None and not measure:
         raise ConfigError("--record and --no-measure cannot go together; leave one of them out.")
     recorded = None if record is None else read_record(record)
-    find_metric(config.search.selection)  # what a search refuses is refused here
+    refuse_missing(config)  # what a search refuses is refused here
     task = load_task(config.task)
     config, actors = placed(config, here())
     structure = load_structure(config, task)

@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 import cliptune
 from cliptune.config import validate
 from cliptune.errors import ConfigError
+from cliptune.functions import named, refuse_here_only
 from cliptune.hashing import digest
-from cliptune.metrics import find_metric
 from cliptune.storage import SCHEME, refuse_credentials
 from cliptune.task import load_task
 from cluster.config import ClusterSearch
@@ -95,8 +95,10 @@ def _refuse_bad_input(config: ClusterSearch, package: Package) -> None:
     """Say at once what the job would say when it has begun."""
     if "task.data" not in package.elsewhere:
         load_task(config.task)
-    if "search.selection" not in package.elsewhere:
-        find_metric(config.search.selection)
+    refuse_here_only(config)
+    for registry, name in named(config):
+        if registry.setting not in package.elsewhere:
+            registry.find(name)
 
 
 def _tell_of(package: Package, size: int) -> None:

@@ -8,9 +8,10 @@ from pydantic import Field, ValidationError, field_validator
 
 from cliptune.config import Count, Section, Seed, merge, validate
 from cliptune.errors import ConfigError
+from cliptune.settings import read_file
 from cliptune.wording import complaint
 from cluster.config import ActorRange, ClusterSearch
-from jobs.config import parse_word, read_file
+from jobs.config import parse_word
 
 Settings = dict[str, Any]  # by dotted name, such as ensemble.clip_ratio
 

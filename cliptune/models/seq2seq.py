@@ -53,6 +53,18 @@ class Seq2Seq(WordModel):
             beginning.append(tokenizer.convert_tokens_to_ids(self._sentinel))
         self._beginning = torch.tensor([beginning], device=self.device)
 
+    @property
+    def beginning(self) -> list[int]:
+        """What the decoder is given before its first word."""
+        ids: list[int] = self._beginning[0].tolist()
+        return ids
+
+    @property
+    def mask_token(self) -> str | None:
+        """What stands for {mask} in an input, where the template has one."""
+        has = self.task.template.has_mask
+        return (self._sentinel or str(self.tokenizer.mask_token)) if has else None
+
     def find_label_words(self) -> list[int]:
         words = {word: self.word_tokens(word) for word in self.task.label_words}
         return read_ids(self.tokenizer, words, self.task.label_tokens)

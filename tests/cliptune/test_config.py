@@ -7,6 +7,7 @@ import pytest
 import tiny
 from pydantic import ValidationError
 
+import cliptune
 from cliptune.config import (
     NOT_IDENTITY,
     Config,
@@ -191,7 +192,7 @@ def test_selection_is_one_of_ours_or_a_path_to_a_function(selection: str) -> Non
 def test_other_selections_are_refused(selection: Any) -> None:
     message = refusal({"search": {"selection": selection}})
     assert message.startswith("search.selection: ")
-    assert message.endswith(f"found {selection!r}.")
+    assert message.endswith(f"found {str(selection)!r}.")
     assert "\n" not in message
 
 
@@ -331,3 +332,14 @@ def test_labels_and_label_words_stand_for_one_class_each(
     settings: dict[str, Any], message: str
 ) -> None:
     assert message in refusal({"task": {"name": "sst2", **settings}})
+
+
+def test_a_registered_task_brings_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cliptune.config.TASKS", {})
+    words = {"template": "{text} {mask}", "label_words": ["normal", "urgent"]}
+    cliptune.register_task("urgency", {"task": words, "search": {"budget": 40}})
+    config = validate(Config, {"task": {"name": "urgency", "label_words": ["no", "yes"]}})
+    assert (config.task.template, config.search.budget) == ("{text} {mask}", 40)
+    assert config.task.label_words == ("no", "yes")
+    with pytest.raises(ConfigError, match="sst2 is a task of ours"):
+        cliptune.register_task("sst2", {})

@@ -94,7 +94,10 @@ def test_a_search_by_gradients_learns_and_is_resumed_like_any_other(
     [
         ({"ensemble": {"mode": "static"}}, "ensemble.mode must be none, found static"),
         ({"prompt": {"layers": 2}}, "prompt.layers must be 1, found 2"),
-        ({"search": {"method": "gradient", "loss": "accuracy"}}, "accuracy has none"),
+        (
+            {"search": {"method": "gradient", "loss": "accuracy"}},
+            "cross-entropy or hinge; found accuracy",
+        ),
     ],
 )
 def test_what_has_no_gradient_is_refused(more: dict[str, Any], words: str) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cliptune.errors import ConfigError
+from cliptune.functions import metric
 from cliptune.metrics import (
     METRICS,
     accuracy,
@@ -17,7 +18,6 @@ from cliptune.metrics import (
     find_metric,
     macro_f1,
     negative_loss,
-    source_digest,
 )
 
 LABELS = np.array([0, 0, 0, 1, 1, 2])
@@ -71,10 +71,10 @@ def test_loss_of_an_impossible_class_is_large_but_finite() -> None:
     assert -1000 < negative_loss(np.array([[1.0, 0.0]]), np.array([1])) < -600
 
 
-@pytest.mark.parametrize(("name", "metric"), METRICS.items())
-def test_right_answers_are_better_than_wrong_ones_by_every_metric(name: str, metric: Any) -> None:
-    assert metric(sure_of(LABELS), LABELS) > metric(sure_of(PREDICTED), LABELS)
-    assert type(metric(sure_of(LABELS), LABELS)) is float
+@pytest.mark.parametrize(("name", "score"), METRICS.items())
+def test_right_answers_are_better_than_wrong_ones_by_every_metric(name: str, score: Any) -> None:
+    assert score(sure_of(LABELS), LABELS) > score(sure_of(PREDICTED), LABELS)
+    assert type(score(sure_of(LABELS), LABELS)) is float
 
 
 def test_agreement_is_the_mean_over_pairs_of_networks() -> None:
@@ -127,8 +127,8 @@ def test_a_metric_of_ours_is_found_by_its_name(name: str) -> None:
 
 @pytest.mark.parametrize("place", ["own_metrics.py", "./own_metrics.py", "own_metrics"])
 def test_a_metric_of_the_users_is_found_in_a_file_or_a_module(place: str, own: Path) -> None:
-    metric = find_metric(f"{place}:first_class")
-    assert metric(np.array([[0.25, 0.75], [0.75, 0.25]]), np.array([0, 0])) == 0.5
+    found = find_metric(f"{place}:first_class")
+    assert found(np.array([[0.25, 0.75], [0.75, 0.25]]), np.array([0, 0])) == 0.5
 
 
 def test_a_metric_of_the_users_is_found_by_a_path(own: Path) -> None:
@@ -151,7 +151,7 @@ def test_a_metric_of_the_users_cannot_change_the_predictions(own: Path) -> None:
         ("own_metrics:breaks", r"failed on probabilities \(6, 3\) and labels \(6,\): Attrib"),
         ("own_metrics:no_number", "must return a finite number, higher is better; found nan"),
         ("own_metrics:no_value", "failed on probabilities"),
-        ("own_metrics:value", "failed on probabilities"),
+        ("own_metrics:value", "own_metrics:value must be a function; found 3"),
     ],
 )
 def test_a_metric_that_is_none_is_refused_in_words(name: str, message: str, own: Path) -> None:
@@ -168,8 +168,8 @@ def test_a_module_may_lie_where_the_user_stands(
     (package / "measure.py").write_text("def score(probabilities, labels):\n    return 0.25\n")
     monkeypatch.chdir(tmp_path)
     before = list(sys.path)
-    metric = find_metric("package_of_the_user.measure:score")
-    assert metric(sure_of(PREDICTED), LABELS) == 0.25
+    found = find_metric("package_of_the_user.measure:score")
+    assert found(sure_of(PREDICTED), LABELS) == 0.25
     assert sys.path == before
-    assert source_digest("package_of_the_user.measure:score") is not None
-    assert source_digest("accuracy") is None
+    assert metric.source_digest("package_of_the_user.measure:score") is not None
+    assert metric.source_digest("accuracy") is None

@@ -83,7 +83,7 @@ def searched(tmp_path: Path, tree: dict[str, Any], **sections: Any) -> Completed
         ({"search": {"sigma": float("nan")}}, ["search.sigma", "nan"]),
         ({"search": 3}, ["search", "3"]),
         ({"task": {"label_words": "bad"}}, ["task.label_words", "'bad'"]),
-        ({"ensemble": {"mixer": "max"}}, ["ensemble.mixer", "'rank-mean'", "'max'"]),
+        ({"ensemble": {"mixer": "max"}}, ["ensemble.mixer", "rank-mean", "'max'"]),
         ({"prompt": {"init": "text"}}, ["init: text", "prompt.text"]),
         ({"search": {"selection": "no.where:f"}}, ["search.selection", "no.where"]),
         ({"schema_version": 2}, ["schema_version", "1", "2"]),

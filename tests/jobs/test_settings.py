@@ -98,7 +98,7 @@ def test_a_default_is_shown_as_one_types_it(name: str, default: str) -> None:
     ("name", "words"),
     [
         ("search.budget", "whole number >= 1 or null"),
-        ("search.loss", "one of cross-entropy, hinge, accuracy"),
+        ("search.loss", "one of cross-entropy, hinge, accuracy or text"),
         ("search.sigma", "number > 0"),
         ("search.seed", "whole number >= 0 and < 2^63"),
         ("ensemble.clip_ratio", "number >= 0 and < 1"),

@@ -1,0 +1,48 @@
+"""Whether a model and a prompt are those of a run."""
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load
+
+from cliptune.account import Record, outcome
+from cliptune.errors import ModelError, RunError
+from cliptune.journal import Generation
+from cliptune.record import PROMPT
+from cliptune.scorer import Scorer
+from cliptune.storage import open_folder
+
+TOLERANCE = 1e-4  # of the prompt's largest value, between machines that round otherwise
+
+
+def check_model(record: Record, scorer: Scorer, remedy: str = "model.name=PATH") -> None:
+    """Refuse another model than the one that the prompt was searched for."""
+    found, expected = scorer.facts(), record.facts
+    if expected.config_sha256 and found.config_sha256 != expected.config_sha256:
+        raise ModelError(
+            f"model.name: {found.name} has another config.json than the model of {record.path}, so "
+            f"it is another network. Say where the run's model is: {remedy}."
+        )
+    if found.sha256 != expected.sha256:
+        raise ModelError(
+            f"model.name: {found.name} has other weights than the model of {record.path}: expected "
+            f"SHA-256 {expected.sha256[:12]}..., found {found.sha256[:12]}.... Say where those of "
+            f"the run are: {remedy}."
+        )
+
+
+def check_prompt(record: Record, best: Generation, scorer: Scorer) -> None:
+    """Refuse a finished run whose prompt file is not what its journal leads to."""
+    folder = open_folder(record.path)
+    if not outcome(record).finished or not folder.exists(PROMPT):
+        return
+    try:
+        written = load(folder.read(PROMPT))["prompt"]
+    except (SafetensorError, KeyError) as error:
+        raise RunError(f"{record.path}/{PROMPT} is damaged: {error}.") from None
+    rebuilt = scorer.prompt(best.validated)
+    limit = TOLERANCE * float(np.abs(rebuilt).max())
+    if written.shape != rebuilt.shape or not np.allclose(written, rebuilt, rtol=0, atol=limit):
+        raise RunError(
+            f"{record.path}/{PROMPT} is not the prompt that the run's journal leads to ("
+            f"{best.name}); it was changed, or is another run's."
+        )

@@ -1,0 +1,72 @@
+"""Settings out of a YAML file, where words are the texts that they look like."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cliptune.errors import ConfigError
+
+
+class Loader(yaml.SafeLoader):
+    """YAML where `Yes`, `off`, `2024-11-05`, `0012` and `12:30` are the texts that they look like.
+
+    A key that stands twice is refused: YAML itself would forget the first one.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.YAMLError(f"a key must be one word{key.start_mark}")
+            if key.value in seen:
+                raise yaml.YAMLError(f"{key.value} stands there twice, again in{key.start_mark}")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+NUMBERS = {
+    "int": r"^[-+]?(?:0|[1-9][0-9]*)$",
+    "float": r"^[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+"
+    r"|\.(?:inf|Inf|INF))$|^\.(?:nan|NaN|NAN)$",
+    "bool": r"^(?:true|True|TRUE|false|False|FALSE)$",
+}
+Loader.yaml_implicit_resolvers = {
+    first: [one for one in resolvers if one[0].rpartition(":")[2] in ("null", "merge")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for tag, pattern in NUMBERS.items():
+    Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{tag}", re.compile(pattern), list("-+.0123456789tTfF")
+    )
+
+NOT_YAML = (yaml.YAMLError, ValueError, TypeError, AttributeError)  # the last two of odd tags
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """A YAML file's tree."""
+    try:
+        tree = safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8 text; expected a YAML file.") from None
+    except NOT_YAML as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(
+            f"{path} must hold sections such as task: and search:; found {tree!r:.60}."
+        )
+    return tree
+
+
+def safe_load(text: str) -> Any:
+    """The value of a YAML text."""
+    loader = Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
