@@ -13,17 +13,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import (
     AutoConfig,
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForMaskedLM,
-    AutoModelForSeq2SeqLM,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.utils import cached_file, logging
 
-from cliptune.errors import ModelError
+from cliptune.errors import ConfigError, ModelError
+from cliptune.functions import readout
 from cliptune.hashing import digest
 from cliptune.models import fast
 from cliptune.models.base import FrozenModel
@@ -37,12 +34,6 @@ from cliptune.task import Task
 if TYPE_CHECKING:
     from cliptune.config import Config, ModelConfig
 
-AUTO: dict[str, Any] = {
-    "masked-lm": AutoModelForMaskedLM,
-    "causal-lm": AutoModelForCausalLM,
-    "seq2seq": AutoModelForSeq2SeqLM,
-    "encoder": AutoModel,
-}
 FAMILIES: dict[str, type[FrozenModel]] = {
     family.readout: family for family in (MaskedLM, CausalLM, Seq2Seq, Encoder)
 }
@@ -62,12 +53,11 @@ def load_model(
     `without` None leaves it wholly as it is. On a GPU it takes the first one, or all of several.
     """
     source = _source(config.model.name)
-    architecture = _architecture(source, config.model)
+    family = _family(source, config.model)
     tokenizer = _tokenizer(source)
-    module = _weights(source, architecture, config.model, placement(config.model, gpus))
+    module = _weights(source, family, config.model, placement(config.model, gpus))
     fast.with_linear_layers(module)
     module.requires_grad_(False).eval()
-    family = FAMILIES[architecture]
     model = family(module, tokenizer, task, config.model, config.prompt.position)
     if without is not None:
         model.speed_up(without)
@@ -77,16 +67,16 @@ def load_model(
 def load_structure(config: Config, task: Task) -> FrozenModel:
     """The same model without weights: it can tokenise and measure, but not score."""
     source = _source(config.model.name)
-    architecture = _architecture(source, config.model)
+    family = _family(source, config.model)
     tokenizer = _tokenizer(source)
     try:
         structure = AutoConfig.from_pretrained(source, trust_remote_code=False)
         with torch.device("meta"):
-            module = AUTO[architecture].from_config(structure, trust_remote_code=False)
+            module = family.auto.from_config(structure, trust_remote_code=False)
     except Exception as error:  # each of these files can be wrong in ways of its own
         raise ModelError(_not_found(source, error)) from error
     fast.with_linear_layers(module)
-    return FAMILIES[architecture](module, tokenizer, task, config.model, config.prompt.position)
+    return family(module, tokenizer, task, config.model, config.prompt.position)
 
 
 def shape_of(name: str) -> tuple[int, int]:
@@ -137,7 +127,17 @@ def _source(name: str) -> str:
     return str(folder)
 
 
-def _architecture(source: str, config: ModelConfig) -> str:
+def own_readout(name: str, found: Any) -> type[FrozenModel]:
+    """A user's read-out: a class beside ours."""
+    if not (isinstance(found, type) and issubclass(found, FrozenModel) and hasattr(found, "auto")):
+        raise ConfigError(
+            f"{readout.setting}: {name} must be a subclass of cliptune.models.FrozenModel that "
+            f"says, as `auto`, which Auto class of transformers loads it; found {found!r:.60}."
+        )
+    return found
+
+
+def _family(source: str, config: ModelConfig) -> type[FrozenModel]:
     """The read-out asked for, or the one that goes with the architecture that config.json names."""
     found = _config(source)
     if not (hasattr(found, "hidden_size") and hasattr(found, "num_hidden_layers")):
@@ -147,15 +147,17 @@ def _architecture(source: str, config: ModelConfig) -> str:
         )
     two = bool(getattr(found, "is_encoder_decoder", False))
     if config.readout == "auto":
-        return "seq2seq" if two else _by_head(getattr(found, "architectures", None) or [])
-    if two != (config.readout == "seq2seq"):
+        heads = getattr(found, "architectures", None) or []
+        return FAMILIES["seq2seq" if two else _by_head(heads)]
+    family = readout.find(config.readout)
+    if two != family.two_stacks:
         kind = "an encoder with a decoder" if two else "no encoder with a decoder"
         fits = "seq2seq" if two else "masked-lm, causal-lm or encoder"
         raise ModelError(
             f"model.readout {config.readout} does not go with {source}, which is {kind} "
             f"({found.model_type}). Leave it on auto, or choose {fits}."
         )
-    return config.readout
+    return family
 
 
 def _by_head(architectures: list[str]) -> str:
@@ -178,12 +180,12 @@ def _tokenizer(source: str) -> PreTrainedTokenizerBase:
 
 
 def _weights(
-    source: str, architecture: str, config: ModelConfig, placed: dict[str, Any]
+    source: str, family: type[FrozenModel], config: ModelConfig, placed: dict[str, Any]
 ) -> PreTrainedModel:
     dtype = getattr(torch, config.dtype)
     logging.disable_progress_bar()
     try:
-        module, report = AUTO[architecture].from_pretrained(
+        module, report = family.auto.from_pretrained(
             source,
             dtype=dtype,
             use_safetensors=True,
@@ -196,7 +198,7 @@ def _weights(
     if missing := sorted(key for key in report["missing_keys"] if "pooler" not in key):
         raise ModelError(
             f"{source} has no weights for {missing[0]} ({len(missing)} missing), which the "
-            f"{architecture} read-out needs. Choose another model or model.readout."
+            f"{family.readout} read-out needs. Choose another model or model.readout."
         )
     refuse_offloaded(module, config)
     loaded: PreTrainedModel = module if placed else module.to(config.device)
