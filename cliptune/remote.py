@@ -10,7 +10,7 @@ import base64
 import os
 import random
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -214,19 +214,20 @@ class Provider:
                 f"{before.model.get('dtype')}. {IN_JOURNAL} Go on where the first one is."
             )
 
-    def _again(self, once: Any) -> Any:
+    def _again(self, once: Callable[[], M]) -> M:
         """What comes of trying until there is an answer, or patience ends."""
         patience = self._settings.patience
         trying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(_Again),
             wait=_pause,
             stop=lambda state: self._enough(state, patience),
-            sleep=self._over.wait,
+            sleep=self._sleep,
             before_sleep=self._count_retry,
             reraise=True,
         )
         try:
-            return trying(once)
+            answer: M = trying(once)
+            return answer
         except _Again as error:
             raise ScorerError(
                 f"{error} Tried {trying.statistics['attempt_number']} times in "
@@ -240,6 +241,9 @@ class Provider:
         limit = patience if self._met else min(patience, FIRST_PATIENCE)
         spent = (state.seconds_since_start or 0.0) + state.upcoming_sleep
         return broken or spent > limit or self._over.is_set()
+
+    def _sleep(self, seconds: float) -> None:
+        self._over.wait(seconds)
 
     def _count_retry(self, state: tenacity.RetryCallState) -> None:
         with self._lock:

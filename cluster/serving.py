@@ -45,7 +45,7 @@ def provided(model: ModelConfig, limits: Limits, token: str | None, stand: Stand
         if gpus is None:
             gpus = float(model.device != "cpu" and any(node.gpus for node in nodes.present()))
         digest = None if token is None else hashlib.sha256(token.encode()).hexdigest()
-        deployment = serve.deployment(
+        deployment: Any = serve.deployment(
             Provider,
             num_replicas=stand.replicas,
             max_ongoing_requests=limits.queue + MARGIN,
@@ -66,7 +66,7 @@ def provided(model: ModelConfig, limits: Limits, token: str | None, stand: Stand
         try:
             yield
         finally:
-            serve.shutdown()
+            serve.shutdown()  # type: ignore[no-untyped-call]
 
 
 def read_token(file: Path | None) -> str | None:

@@ -56,6 +56,7 @@ def listening(provider: Handler) -> Iterator[Here]:
     config = uvicorn.Config(here, host="127.0.0.1", port=0, log_level="error", lifespan="off")
     server = uvicorn.Server(config)
     sockets = [config.bind_socket()]
+    sockets[0].listen()  # from now on nobody is refused
     here.url = f"http://127.0.0.1:{sockets[0].getsockname()[1]}"
     thread = threading.Thread(target=server.run, kwargs={"sockets": sockets}, daemon=True)
     thread.start()
