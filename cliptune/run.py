@@ -31,6 +31,7 @@ from cliptune.identity import fingerprint, identity, known_early, refuse_another
 from cliptune.journal import Generation, Journal, sealed
 from cliptune.lease import LEASE
 from cliptune.record import (
+    BILL,
     CARD,
     CONFIG,
     CONFUSION,

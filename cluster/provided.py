@@ -176,7 +176,6 @@ class _Session(LocalScorer):
         return Opened(
             session=name,
             model={
-                "name": model,
                 "dtype": settings.dtype,
                 "device": settings.device,
                 "micro_batch": settings.micro_batch,

@@ -49,11 +49,11 @@ def provider_of(
 
 
 @contextmanager
-def listening(provider: Handler) -> Iterator[Here]:
-    """Have it answer on a port of its own."""
+def listening(provider: Handler, port: int = 0) -> Iterator[Here]:
+    """Have it answer at a port, by default one of its own."""
     before = torch.get_num_threads()
     here = Here("", provider)
-    config = uvicorn.Config(here, host="127.0.0.1", port=0, log_level="error", lifespan="off")
+    config = uvicorn.Config(here, host="127.0.0.1", port=port, log_level="error", lifespan="off")
     server = uvicorn.Server(config)
     sockets = [config.bind_socket()]
     sockets[0].listen()  # from now on nobody is refused
