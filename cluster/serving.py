@@ -1,6 +1,7 @@
 """A provider on Ray Serve: replicas of a model behind one address."""
 
 import hashlib
+import logging
 import os
 import stat
 from collections.abc import Iterator
@@ -53,6 +54,7 @@ def provided(model: ModelConfig, limits: Limits, token: str | None, stand: Stand
             ray_actor_options={"num_cpus": stand.threads, "num_gpus": gpus},
             health_check_timeout_s=limits.opening,
         )
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
         serve.start(http_options=HTTPOptions(host=stand.host, port=stand.port))
         try:
             serve.run(
@@ -66,7 +68,13 @@ def provided(model: ModelConfig, limits: Limits, token: str | None, stand: Stand
         try:
             yield
         finally:
-            serve.shutdown()  # type: ignore[no-untyped-call]
+            if worth_tidying(stand.address):
+                serve.delete(APPLICATION, _blocking=False)
+
+
+def worth_tidying(address: str | None) -> bool:
+    """Whether Ray goes on without us: one of our own takes its replicas with it."""
+    return (address or os.environ.get("RAY_ADDRESS") or "local") != "local"
 
 
 def read_token(file: Path | None) -> str | None:
