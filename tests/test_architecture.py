@@ -21,6 +21,8 @@ LIGHT = ["cluster/placement.py"] + [
         "scorer",
         "strategy",
         "loop",
+        "protocol",
+        "remote",
         "run",
         "evaluation",
         "task",
