@@ -349,7 +349,7 @@ def test_who_asks_needs_neither_torch_nor_transformers(
         f"tree = json.loads({json.dumps(json.dumps(tree))})\n"
         "print(cliptune.search(validate(cliptune.Config, tree)).stopped)"
     )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
     assert ran.returncode == 0, ran.stderr
     search(tiny.config(model_dir, task_dir, tmp_path / "local"))
     assert journal_bytes(tmp_path / "run") == journal_bytes(tmp_path / "local")
