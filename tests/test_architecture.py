@@ -21,6 +21,7 @@ LIGHT = ["cluster/placement.py"] + [
         "scorer",
         "strategy",
         "loop",
+        "asking",
         "protocol",
         "remote",
         "run",

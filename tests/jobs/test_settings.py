@@ -150,7 +150,9 @@ def test_a_setting_whose_name_begins_another_ones_is_not_that_one() -> None:
     assert [setting.name for setting in listed("task.columns.text")] == ["task.columns.text"]
 
 
-KNOWN = "known: task, model, prompt, ensemble, search, scorer, watch, cluster, schema_version, run_dir"
+KNOWN = (
+    "known: task, model, prompt, ensemble, search, scorer, watch, cluster, schema_version, run_dir"
+)
 
 
 @pytest.mark.parametrize(
