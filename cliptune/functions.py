@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -61,10 +61,11 @@ def named(config: Config) -> Iterator[tuple[Registry[Any], str]]:
         yield registry, getattr(getattr(config, section), setting)
 
 
-def refuse_missing(config: Config) -> None:
-    """Refuse a name that leads to no function of the user's."""
+def refuse_missing(config: Config, elsewhere: Collection[str] = ()) -> None:
+    """Refuse a name that leads to no function of the user's, but for settings that are found on
+    other machines."""
     for registry, name in named(config):
-        if name not in registry.ours:
+        if name not in registry.ours and registry.setting not in elsewhere:
             registry.find(name)
 
 
