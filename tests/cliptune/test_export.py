@@ -22,6 +22,8 @@ from cliptune.rewards import log_probabilities
 
 TEXTS = ["a good film", "the story was very long and dull ! not one joy"]
 
+SLOW = pytest.mark.slow
+
 
 def searched(weights: Path, data: Path, run: Path, **sections: Any) -> Path:
     defaults = {"search": {"budget": 4}, "ensemble": {"subnetworks": 1}}
@@ -53,7 +55,10 @@ def agrees(run: Path, class_scores: Any) -> None:
 
 
 @pytest.mark.parametrize("to", ["peft", "embeddings"])
-@pytest.mark.parametrize("name", ["BERT", "RoBERTa", "GPT-2", "Llama", "T5", "BART"])
+@pytest.mark.parametrize(
+    "name",
+    ["BERT", "Llama", "T5", *(pytest.param(n, marks=SLOW) for n in ("RoBERTa", "GPT-2", "BART"))],
+)
 def test_transformers_gives_the_same_scores_by_the_card(
     name: str, to: str, task_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,6 +43,7 @@ def results(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.slow
 def test_two_methods_on_ray_tune_from_nothing_to_the_tables(folder: Path, one_ray: None) -> None:
     done = go(folder, *SMALL, "--methods", "bbt,clip-static")
     assert done.returncode == 0, done.stderr
