@@ -83,6 +83,8 @@ def facts(record: Record, found: Outcome) -> dict[str, str]:
         if found.cost is None
         else cost_line(found.cost)
     )
+    if found.cost is not None and (bill := (record.result or {}).get("bill")):
+        rows["provider"] = bill_line(bill)
     return rows
 
 
@@ -129,6 +131,14 @@ def cost_line(cost: Mapping[str, Any]) -> str:
         f"{cost['prompts_scored']:,} prompts scored in {clock(cost['seconds'])}; forward passes: "
         f"{cost['search_passes']:,} search, {cost['validation_passes']:,} validation, "
         f"{cost['evaluation_passes']:,} evaluation; {cost['device_seconds']:.0f} device seconds"
+    )
+
+
+def bill_line(bill: Mapping[str, Any]) -> str:
+    """What a model behind an API was asked for; `bill` as in result.json."""
+    return (
+        f"{bill['requests']:,} requests, {bill['retries']:,} of them again; {bill['tokens']:,} "
+        f"tokens computed; {bill['bytes_sent']:,} bytes sent, {bill['bytes_received']:,} received"
     )
 
 

@@ -339,6 +339,23 @@ class StrategyConfig(Section):
         return self
 
 
+class ScorerConfig(Section):
+    """Who scores where it is not we: a model behind an API; changes nothing of the results."""
+
+    url: str | None = Field(
+        None,
+        pattern=r"^https?://[^/?#@\s]+[^?#@\s]*$",
+        description="of a `cliptune provider`, e.g. http://127.0.0.1:8400; its token is read from "
+        "the environment, CLIPTUNE_TOKEN. Our own model if null",
+    )
+    requests: int = Field(4, ge=1, le=256, description="on their way at the same time")
+    units: Count = Field(8, description="micro-batches of a request at most")
+    timeout: Positive = Field(300.0, description="seconds for the answer to a request")
+    patience: Positive = Field(
+        600.0, description="seconds in which a request that failed is tried again"
+    )
+
+
 class WatchConfig(Section):
     """Who is told how the search goes; changes nothing of it."""
 
@@ -366,6 +383,7 @@ class Config(Section):
     prompt: PromptConfig = Field(default_factory=PromptConfig)
     ensemble: EnsembleConfig = Field(default_factory=EnsembleConfig)
     search: StrategyConfig = Field(default_factory=StrategyConfig)
+    scorer: ScorerConfig = Field(default_factory=ScorerConfig)
     watch: WatchConfig = Field(default_factory=WatchConfig)
     run_dir: Place | None = Field(
         None,
@@ -376,6 +394,11 @@ class Config(Section):
     def _gradient_has_what_it_needs(self) -> Self:
         if self.search.method != "gradient":
             return self
+        if self.scorer.url is not None:
+            raise ValueError(
+                "search.method gradient goes back through a model of our own: scorer.url must be "
+                f"null, found {self.scorer.url}"
+            )
         for setting, found, needed in (
             ("ensemble.mode", self.ensemble.mode, "none"),
             ("prompt.layers", self.prompt.layers, 1),
@@ -407,12 +430,13 @@ class Config(Section):
         return _share_seed(merged)
 
     def identity(self) -> dict[str, Any]:
-        """What decides the results: the tree without the limits, who watches, and where files lie.
+        """What decides the results: the tree without the limits, who scores and watches, and where
+        files lie.
 
         The content of data, model and prompt file belongs to it; see RunDirectory.
         """
         tree = Config.model_dump(self, mode="json", include=set(Config.model_fields))
-        del tree["run_dir"], tree["watch"]
+        del tree["run_dir"], tree["scorer"], tree["watch"]
         for section, settings in NOT_IDENTITY.items():
             for setting in settings:
                 del tree[section][setting]

@@ -16,8 +16,7 @@ from cliptune.device import is_out_of_memory, keep_freed_memory, resolve
 from cliptune.errors import OutOfMemoryError
 from cliptune.functions import loss
 from cliptune.hashing import digest
-from cliptune.models import load_model
-from cliptune.models.load import config_digest, weights_digest
+from cliptune.models.load import Loaded, config_digest, load_plain, prepared, weights_digest
 from cliptune.scorer import ModelFacts, Unit, UnitScorer
 from cliptune.task import Split, Task
 from cliptune.thinning import Thinner
@@ -38,18 +37,20 @@ class LocalScorer(UnitScorer):
         *,
         differentiable: bool = False,
         gpus: int = 1,
+        loaded: Loaded | None = None,
     ) -> None:
         """`without` names changes that would make the model faster, and are left out.
 
         A model that is to be differentiated goes without any of them. It is spread over all of
-        several `gpus`.
+        several `gpus`. One that is `loaded` already is not loaded again; its layers are changed.
         """
         config = resolve(config, cuda=torch.cuda.is_available())
         super().__init__(config, task)
         if config.model.device == "cpu":
             keep_freed_memory()
         try:
-            self.model = load_model(config, task, None if differentiable else without, gpus)
+            loaded = loaded or load_plain(config.model, gpus)
+            self.model = prepared(loaded, config, task, None if differentiable else without)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise

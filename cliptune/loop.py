@@ -14,7 +14,7 @@ from cliptune.journal import Generation, best_of
 from cliptune.observer import Observer, Progress
 from cliptune.record import Cost, Result, Telemetry
 from cliptune.run import RunDirectory, opened
-from cliptune.scorer import Scorer
+from cliptune.scorer import Bill, Scorer
 from cliptune.strategy import Strategy, make_strategy, replay
 from cliptune.task import Task, load_task
 from cliptune.trackers import chosen, tracked
@@ -42,7 +42,7 @@ def search(
     with opened(config, resume=resume) as run, tracked(config, run.path, observer) as observer:
         run.foresee(config, task)
         observer.writing(run.path)
-        return advance(scorer or _local_scorer(config, task, observer), run, observer)
+        return advance(scorer or own_scorer(config, task, observer), run, observer)
 
 
 def refuse_missing(config: Config) -> None:
@@ -70,6 +70,7 @@ def advance(scorer: Scorer, run: RunDirectory, observer: Observer) -> Result:
     rows = scorer.micro_batch
     best = best_of(past) if past else None
     clock = _Clock([one for one in run.telemetry() if one.generation < len(past)])
+    billed = run.bill()
     manual = validate(scorer, None)
     number = len(past)
     while not (
@@ -85,6 +86,7 @@ def advance(scorer: Scorer, run: RunDirectory, observer: Observer) -> Result:
         run.journal.append(generation)
         telemetry = watch.telemetry(number)
         run.record(telemetry)
+        run.charge(billed, scorer.usage.bill)
         best = generation if best is None else best_of([best, generation])
         number += 1
         clock.tick(telemetry)
@@ -103,7 +105,7 @@ def advance(scorer: Scorer, run: RunDirectory, observer: Observer) -> Result:
     if best is None:
         raise StrategyError("The search ended before its first generation.")
     observer.phase("Evaluating the prompt on all splits")
-    result = _finish(run, scorer, best, number, clock, reason)
+    result = _finish(run, scorer, best, number, clock, billed, reason)
     observer.result(result)
     return result
 
@@ -156,7 +158,13 @@ def _advance(number: int, strategy: Strategy, scorer: Scorer) -> Generation:
 
 
 def _finish(
-    run: RunDirectory, scorer: Scorer, best: Generation, number: int, clock: "_Clock", reason: str
+    run: RunDirectory,
+    scorer: Scorer,
+    best: Generation,
+    number: int,
+    clock: "_Clock",
+    billed: Bill,
+    reason: str,
 ) -> Result:
     """Evaluate the chosen prompt and write it down."""
     latent = best.validated
@@ -180,11 +188,19 @@ def _finish(
         ),
         stopped=reason,
     )
-    run.finish(result, scorer.prompt(latent), scorer.nearest(latent))
+    prompt, nearest = scorer.prompt(latent), scorer.nearest(latent)
+    result = replace(result, bill=run.charge(billed, scorer.usage.bill))
+    run.finish(result, prompt, nearest)
     return result
 
 
-def _local_scorer(config: Config, task: Task, observer: Observer) -> Scorer:
+def own_scorer(config: Config, task: Task, observer: Observer) -> Scorer:
+    """The model in this process, or the one behind `scorer.url`."""
+    if config.scorer.url is not None:
+        from cliptune.remote import RemoteScorer
+
+        observer.phase(f"Asking for a model at {config.scorer.url}")
+        return RemoteScorer(config, task, observer)
     from cliptune.local import LocalScorer
 
     observer.phase(f"Loading {config.model.name}")

@@ -13,7 +13,7 @@ from cliptune.errors import RunError
 from cliptune.evaluation import Row
 from cliptune.hashing import digest
 from cliptune.journal import Generation, Journal, Validation, best_of, unsealed
-from cliptune.scorer import ModelFacts
+from cliptune.scorer import Bill, ModelFacts
 from cliptune.storage import Folder, open_folder
 from cliptune.types import Latent
 
@@ -25,6 +25,7 @@ RESULT = "result.json"
 TELEMETRY = "telemetry"
 PROMPT = "prompt.safetensors"
 CARD = "prompt.json"
+BILL = "bill.json"
 
 CONFUSION = "test_confusion"  # of result.json: counts by row of its table
 NEAREST = "nearest"  # of prompt.json: tokens by prompt vector
@@ -54,6 +55,7 @@ class Result:
     table: list[Row]
     cost: Cost
     stopped: str  # why the search ended, in words
+    bill: Bill | None = None  # of a model behind an API
 
 
 @dataclass(frozen=True)

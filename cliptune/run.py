@@ -5,6 +5,7 @@ origin.json         what decides the results, with hashes of data and model, and
                     platforms of its drivers, the canaries of its scorers
 journal/            the search, deterministic (see journal.py)
 telemetry/          what differs from run to run: seconds, actors, retries
+bill.json           of a model behind an API: what it was asked for until now
 result.json         the chosen prompt, the table, the cost
 prompt.safetensors  `prompt`, (length, width) float32
 prompt.json         what the prompt belongs to
@@ -30,6 +31,7 @@ from cliptune.identity import fingerprint, identity, known_early, refuse_another
 from cliptune.journal import Generation, Journal, sealed
 from cliptune.lease import LEASE
 from cliptune.record import (
+    BILL,
     CARD,
     CONFIG,
     CONFUSION,
@@ -44,7 +46,7 @@ from cliptune.record import (
     read_json,
     read_telemetry,
 )
-from cliptune.scorer import ModelFacts
+from cliptune.scorer import Bill, ModelFacts
 from cliptune.storage import Folder, open_folder
 from cliptune.task import Task
 from cliptune.types import Neighbours, PromptArray
@@ -127,6 +129,26 @@ class RunDirectory:
         table = pa.Table.from_pylist([asdict(telemetry)])
         self._folder.write(f"{TELEMETRY}/{telemetry.generation:06d}.arrow", sealed(table, {}))
 
+    def bill(self) -> Bill:
+        """What earlier sessions asked of a model behind an API."""
+        if not self._folder.exists(BILL):
+            return Bill()
+        try:
+            return Bill(**read_json(self._folder, BILL))
+        except TypeError as error:
+            raise RunError(f"{self.path}/{BILL} is damaged: {error}.") from None
+
+    def charge(self, before: Bill, now: Bill | None) -> Bill | None:
+        """Write what was asked for until now, by this session too; nothing where there is no API.
+
+        `before` is that of the earlier sessions.
+        """
+        if now is None and before == Bill():
+            return None
+        total = before if now is None else before.plus(now)
+        self._folder.write(BILL, _json(asdict(total)))
+        return total
+
     def finish(self, result: Result, prompt: PromptArray, nearest: Neighbours) -> None:
         """Write the prompt, what it belongs to and is near to, and the result, which comes last."""
         self._folder.write(PROMPT, save({"prompt": prompt}))
@@ -203,6 +225,7 @@ def result_json(result: Result) -> dict[str, Any]:
         "accuracy": _table(result),
         CONFUSION: {row.name: row.confusion for row in result.table if row.confusion},
         "cost": asdict(result.cost),
+        **({} if result.bill is None else {"bill": asdict(result.bill)}),
     }
 
 

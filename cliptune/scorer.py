@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -48,12 +48,28 @@ class ModelFacts:
 
 
 @dataclass
+class Bill:
+    """What a model behind an API was asked for, all of it: what a provider would charge."""
+
+    requests: int = 0  # those that were tried again count again
+    retries: int = 0
+    tokens: int = 0  # that the model computed, padding included
+    bytes_sent: int = 0
+    bytes_received: int = 0
+
+    def plus(self, other: Bill) -> Bill:
+        """Both together."""
+        return Bill(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
+@dataclass
 class Usage:
     """What was spent so far; the seconds differ from run to run."""
 
     forward_passes: int = 0  # candidates x subnetworks x examples
     device_seconds: float = 0.0
     retries: int = 0
+    bill: Bill | None = None  # of a model behind an API
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from cliptune.errors import ConfigError, HeldError, ScorerError
 from cliptune.observer import Observer, Observers
 from cliptune.record import Result
 from cliptune.run import opened
+from cliptune.scorer import Scorer
 from cliptune.task import Task, load_task
 from cliptune.trackers import tracked
 from cluster import nodes
@@ -76,8 +77,12 @@ def _search(config: ClusterSearch, observer: Observer, *, resume: bool) -> Resul
 
 
 @contextmanager
-def scoring(config: ClusterSearch, task: Task, observer: Observer) -> Iterator[ActorPool]:
-    """Actors that have loaded the model, on the Ray that the config names."""
+def scoring(config: ClusterSearch, task: Task, observer: Observer) -> Iterator[Scorer]:
+    """Actors that have loaded the model, on the Ray that the config names; or the model behind
+    `scorer.url`, which needs no Ray."""
+    if config.scorer.url is not None:
+        yield loop.own_scorer(config, task, observer)
+        return
     observer.phase("Starting Ray")
     with connected(config.cluster.address):
         config = fit(config, nodes.present(), nodes.growth())

@@ -171,6 +171,42 @@ def reproduce(
     )
 
 
+@app.command(rich_help_panel=SEARCHING)
+def provider(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="As model.name.")],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[model.KEY=value ...]", help="E.g. model.dtype=float32."),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Others than this machine need a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65_535)] = 8400,
+    replicas: Annotated[int, typer.Option(min=1, help="Copies of the model.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of a replica.")] = 1,
+    gpus: Annotated[
+        float | None, typer.Option(min=0, help="Of a replica; if not given 1 where there are any.")
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Holds the token; else CLIPTUNE_TOKEN, else none."),
+    ] = None,
+    queue: Annotated[int, typer.Option(min=1, help="Requests that wait at a replica.")] = 16,
+    seconds: Annotated[float, typer.Option(min=1, help="For a request, its wait included.")] = 120,
+    rows: Annotated[int, typer.Option(min=1, help="Of a micro-batch at most.")] = 4096,
+    megabytes: Annotated[int, typer.Option(min=1, help="Of a request at most.")] = 16,
+    address: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Of a running Ray; as cluster.address.")
+    ] = None,
+) -> None:
+    """Serve a frozen model to searches elsewhere: they set scorer.url, and need no model."""
+    from cluster.provider import Limits
+    from cluster.serving import Stand
+    from jobs.provider import main
+
+    stand = Stand(host, port, replicas, threads, gpus, address)
+    limits = Limits(queue=queue, seconds=seconds, rows=rows, bytes=megabytes * 2**20)
+    main(model, words or [], stand, limits, token_file=token_file)
+
+
 @app.command(rich_help_panel=JOBS)
 def submit(
     words: Words = None,

@@ -14,6 +14,7 @@ from jobs.logline import log_line
 from jobs.signals import insist
 from jobs.words import (
     accuracy_table,
+    bill_line,
     clock,
     cost_line,
     counted,
@@ -66,6 +67,8 @@ class Display(Observer):
             f"{measures(result.validation)}"
         )
         self.console.print(cost_line(asdict(result.cost)))
+        if result.bill is not None:
+            self.console.print(f"of the provider: {bill_line(asdict(result.bill))}")
         self.console.print(f"ended: {result.stopped}")
         self.console.print(f"written to {result.run_dir}", soft_wrap=True)
 

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.table import Table
 
+from cliptune.account import bill_line as bill_line
 from cliptune.account import clock as clock  # and these, for all displays
 from cliptune.account import cost_line as cost_line
 from cliptune.account import measure_words as measure_words

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib.util
 import json
 from collections.abc import Collection
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +56,21 @@ MINILM_HUB = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """A model as it lies on disk, before it is made to score some task."""
+
+    architecture: str
+    module: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+    def another(self) -> Loaded:
+        """The same with layers of its own to be changed, that share their weights with these."""
+        weights = (*self.module.parameters(), *self.module.buffers())
+        module = copy.deepcopy(self.module, {id(tensor): tensor for tensor in weights})
+        return Loaded(self.architecture, module, self.tokenizer)
+
+
 def load_model(
     config: Config, task: Task, without: Collection[str] | None = (), gpus: int = 1
 ) -> FrozenModel:
@@ -61,14 +78,27 @@ def load_model(
 
     `without` None leaves it wholly as it is. On a GPU it takes the first one, or all of several.
     """
-    source = _source(config.model.name)
-    architecture = _architecture(source, config.model)
+    return prepared(load_plain(config.model, gpus), config, task, without)
+
+
+def load_plain(config: ModelConfig, gpus: int = 1) -> Loaded:
+    """Load the model that `model.name` names, for any task."""
+    source = _source(config.name)
+    architecture = _architecture(source, config)
     tokenizer = _tokenizer(source)
-    module = _weights(source, architecture, config.model, placement(config.model, gpus))
+    module = _weights(source, architecture, config, placement(config, gpus))
     fast.with_linear_layers(module)
     module.requires_grad_(False).eval()
-    family = FAMILIES[architecture]
-    model = family(module, tokenizer, task, config.model, config.prompt.position)
+    return Loaded(architecture, module, tokenizer)
+
+
+def prepared(
+    loaded: Loaded, config: Config, task: Task, without: Collection[str] | None = ()
+) -> FrozenModel:
+    """A loaded model made ready to score `task`; its layers are changed."""
+    family = FAMILIES[loaded.architecture]
+    position = config.prompt.position
+    model = family(loaded.module, loaded.tokenizer, task, config.model, position)
     if without is not None:
         model.speed_up(without)
     return model

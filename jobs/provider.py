@@ -1,0 +1,74 @@
+"""`cliptune provider`: a frozen model behind an API, for searches elsewhere."""
+
+import socket
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from cliptune.config import ModelConfig
+from cliptune.errors import ConfigError
+from cliptune.protocol import TOKEN
+from cluster.provider import Limits
+from cluster.serving import Stand, provided, read_token, refuse_open_door
+from cluster.session import is_starting
+from jobs.config import read
+from jobs.signals import Stopped, leave, stopping
+
+
+def main(
+    model: str, words: Sequence[str], stand: Stand, limits: Limits, *, token_file: Path | None
+) -> None:
+    """Serve the model until Ctrl-C."""
+    settings = settings_of(model, words)
+    token = read_token(token_file)
+    refuse_open_door(stand.host, token)
+    refuse_taken(stand.host, stand.port)
+    print(f"Loading {settings.name} ...", flush=True)
+    try:
+        with stopping(at_once=is_starting):
+            refuse_missing(settings)
+            with provided(settings, limits, token, stand):
+                guard = f"with the token in {TOKEN}" if token else "for all on this machine"
+                print(
+                    f"{settings.name} answers {guard} at http://{stand.host}:{stand.port} (Ctrl-C "
+                    "ends it)",
+                    flush=True,
+                )
+                threading.Event().wait()
+    except Stopped as stopped:
+        print("Stopped.")
+        leave(stopped.exit_code)
+
+
+def settings_of(model: str, words: Sequence[str]) -> ModelConfig:
+    """The model's settings; no others can be given."""
+    for word in words:
+        if not word.startswith("model."):
+            raise ConfigError(
+                f"A provider has settings of its model alone, such as model.dtype=float32; found "
+                f"{word!r:.60}. The others are those of each search."
+            )
+    settings = read([*words, f"model.name={model}"]).model
+    if Path(settings.name).is_dir():
+        return settings.model_copy(update={"name": str(Path(settings.name).resolve())})
+    return settings
+
+
+def refuse_missing(settings: ModelConfig) -> None:
+    """Refuse a model that is not there before anything is started."""
+    from cliptune.models.load import shape_of
+
+    shape_of(settings.name)
+
+
+def refuse_taken(host: str, port: int) -> None:
+    """Ray Serve itself says of a port that is taken only in its log."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigError(
+                f"Nothing can listen at {host}:{port}: {error.strerror}. Choose another --port."
+            ) from None
