@@ -30,6 +30,24 @@ def check_model(record: Record, scorer: Scorer, remedy: str = "model.name=PATH")
         )
 
 
+def check_same_model(first: Record, other: Record) -> None:
+    """Refuse runs that one copy of a model cannot serve."""
+    same = other.facts.sha256 == first.facts.sha256
+    if not same or other.facts.config_sha256 != first.facts.config_sha256:
+        raise ModelError(
+            f"{other.path} is a run of another model ({other.facts.name}, SHA-256 "
+            f"{other.facts.sha256[:12]}...) than {first.path} ({first.facts.name}, SHA-256 "
+            f"{first.facts.sha256[:12]}...): they cannot share one. Load each by itself."
+        )
+    for name in ("readout", "dtype", "quantize"):
+        one, two = (getattr(record.config.model, name) for record in (first, other))
+        if one != two:
+            raise ModelError(
+                f"model.{name} is {two} in {other.path} and {one} in {first.path}: they cannot "
+                "share one model. Load each by itself."
+            )
+
+
 def check_prompt(record: Record, best: Generation, scorer: Scorer) -> None:
     """Refuse a finished run whose prompt file is not what its journal leads to."""
     folder = open_folder(record.path)
