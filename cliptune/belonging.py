@@ -22,11 +22,17 @@ def check_model(record: Record, scorer: Scorer, remedy: str = "model.name=PATH")
             f"model.name: {found.name} has another config.json than the model of {record.path}, so "
             f"it is another network. Say where the run's model is: {remedy}."
         )
-    if found.sha256 != expected.sha256:
+    check_weights(record, found.name, remedy, found.sha256)
+
+
+def check_weights(record: Record, name: str, remedy: str, found: str) -> None:
+    """Refuse a model `name` whose weights have another SHA-256 than those of the run."""
+    expected = record.facts.sha256
+    if found != expected:
         raise ModelError(
-            f"model.name: {found.name} has other weights than the model of {record.path}: expected "
-            f"SHA-256 {expected.sha256[:12]}..., found {found.sha256[:12]}.... Say where those of "
-            f"the run are: {remedy}."
+            f"model.name: {name} has other weights than the model of {record.path}: expected "
+            f"SHA-256 {expected[:12]}..., found {found[:12]}.... Say where those of the run are: "
+            f"{remedy}."
         )
 
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cliptune.belonging import check_same_model
+from cliptune.belonging import check_same_model, check_weights
 from cliptune.config import Config
 from cliptune.errors import ConfigError, RunError
+from cliptune.models.load import shape_of, weights_digest
 from cliptune.protocol import TOKEN
 from cliptune.record import is_run, read_run
 from cluster.classify import Limits
@@ -41,9 +42,9 @@ def main(
     token = read_token(token_file)
     refuse_open_door(stand.host, token)
     refuse_taken(stand.host, stand.port)
-    refuse_odd(prompts)
     if model is not None and Path(model).is_dir():
         model = str(Path(model).resolve())
+    refuse_odd(prompts, model)
     print("Loading the model ...", flush=True)
     try:
         with (
@@ -86,7 +87,7 @@ def named(runs: Sequence[str]) -> list[Served]:
     return list(found.values())
 
 
-def refuse_odd(prompts: Sequence[Served]) -> None:
+def refuse_odd(prompts: Sequence[Served], model: str | None) -> None:
     """Refuse what cannot be served together before anything is started."""
     records = [read_run(Config, prompt.run) for prompt in prompts]
     for record in records:
@@ -95,3 +96,6 @@ def refuse_odd(prompts: Sequence[Served]) -> None:
             raise RunError(
                 f"{record.path} has no prompt yet: not one generation is in its journal."
             )
+    name = model or records[0].config.model.name
+    shape_of(name)  # refuses what is no model
+    check_weights(records[0], name, "--model PATH", weights_digest(name))
