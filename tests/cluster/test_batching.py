@@ -11,8 +11,7 @@ import pytest
 from cliptune.errors import TaskError
 from cluster.batching import Batcher, DefectError, FullError
 
-
-SECRET = "a text of a user"
+SECRET = "a text of a user"  # noqa: S105 - no password
 
 
 class Worker:
