@@ -1,6 +1,7 @@
 """Providers and prompts on Ray Serve: replicas of a model behind one address."""
 
 import hashlib
+import logging
 import os
 import socket
 import stat
@@ -96,6 +97,7 @@ def _answering(
             ray_actor_options={"num_cpus": stand.threads, "num_gpus": gpus},
             health_check_timeout_s=seconds,
         )
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
         serve.start(http_options=HTTPOptions(host=stand.host, port=stand.port))
         try:
             serve.run(
@@ -109,7 +111,13 @@ def _answering(
         try:
             yield
         finally:
-            serve.shutdown()  # type: ignore[no-untyped-call]
+            if worth_tidying(stand.address):
+                serve.delete(f"cliptune-{name}", _blocking=False)
+
+
+def worth_tidying(address: str | None) -> bool:
+    """Whether Ray goes on without us: one of our own takes its replicas with it."""
+    return (address or os.environ.get("RAY_ADDRESS") or "local") != "local"
 
 
 def read_token(file: Path | None) -> str | None:

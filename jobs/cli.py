@@ -198,9 +198,7 @@ def provider(
     ] = None,
 ) -> None:
     """Serve a frozen model to searches elsewhere: they set scorer.url, and need no model."""
-    from cluster.provider import Limits
-    from cluster.serving import Stand
-    from jobs.provider import main
+    from jobs.provider import Limits, Stand, main
 
     stand = Stand(host, port, replicas, threads, gpus, address)
     limits = Limits(queue=queue, seconds=seconds, rows=rows, bytes=megabytes * 2**20)

@@ -7,11 +7,19 @@ from pathlib import Path
 from cliptune.config import ModelConfig
 from cliptune.errors import ConfigError
 from cliptune.protocol import TOKEN
-from cluster.provider import Limits
-from cluster.serving import Stand, provided, read_token, refuse_open_door, refuse_taken
 from cluster.session import is_starting
 from jobs.config import read
 from jobs.signals import Stopped, leave, stopping
+
+try:
+    from cluster.provider import Limits as Limits
+    from cluster.serving import Stand as Stand
+    from cluster.serving import provided, read_token, refuse_open_door, refuse_taken
+except ImportError as error:
+    raise ConfigError(
+        f"cliptune provider needs the extra `serve`, of which {error.name} is missing: "
+        "pip install 'cliptune[serve]'"
+    ) from None
 
 
 def main(

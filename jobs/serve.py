@@ -12,11 +12,18 @@ from cliptune.errors import ConfigError, RunError
 from cliptune.models.load import shape_of, weights_digest
 from cliptune.protocol import TOKEN
 from cliptune.record import is_run, read_run
-from cluster.classify import Limits
-from cluster.prompts import Served
-from cluster.serving import Stand, read_token, refuse_open_door, refuse_taken, served
 from cluster.session import is_starting
 from jobs.signals import Stopped, leave, stopping
+
+try:
+    from cluster.classify import Limits
+    from cluster.prompts import Served
+    from cluster.serving import Stand, read_token, refuse_open_door, refuse_taken, served
+except ImportError as error:
+    raise ConfigError(
+        f"cliptune serve needs the extra `serve`, of which {error.name} is missing: "
+        "pip install 'cliptune[serve]'"
+    ) from None
 
 NAME = re.compile(r"[\w.-]{1,64}", re.ASCII)
 

@@ -301,7 +301,7 @@ def test_identity_has_every_other_setting() -> None:
         settings = set(type(getattr(config, section)).model_fields)
         left_out = settings - set(identity()[section])
         assert left_out == set(NOT_IDENTITY.get(section, ()))
-    assert set(Config.model_fields) - set(identity()) == {"run_dir", "watch"}
+    assert set(Config.model_fields) - set(identity()) == {"run_dir", "scorer", "watch"}
 
 
 @pytest.mark.parametrize("name", presets())

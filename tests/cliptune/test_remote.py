@@ -17,6 +17,7 @@ from provider_here import Here, listening, provider_of, text
 from scorer_contract import ScorerContract, journal_bytes, latents
 from starlette.responses import Response
 
+from cliptune import asking as asking_module
 from cliptune import remote
 from cliptune.config import Config, validate
 from cliptune.errors import CliptuneError, ConfigError, ModelError, OutOfMemoryError, ScorerError
@@ -37,8 +38,8 @@ def provider(model_dir: Path) -> Iterator[Here]:
 @pytest.fixture(autouse=True)
 def own_place(monkeypatch: pytest.MonkeyPatch, provider: Here) -> Iterator[None]:
     monkeypatch.delenv(TOKEN, raising=False)
-    monkeypatch.setattr(remote, "FIRST_PATIENCE", 0.5)
-    monkeypatch.setattr(remote, "LONGEST_PAUSE", 0.02)
+    monkeypatch.setattr(asking_module, "FIRST_PATIENCE", 0.5)
+    monkeypatch.setattr(asking_module, "LONGEST_PAUSE", 0.02)
     provider.paths.clear()
     yield
     provider.instead.clear()
@@ -349,7 +350,7 @@ def test_who_asks_needs_neither_torch_nor_transformers(
         f"tree = json.loads({json.dumps(json.dumps(tree))})\n"
         "print(cliptune.search(validate(cliptune.Config, tree)).stopped)"
     )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
     assert ran.returncode == 0, ran.stderr
     search(tiny.config(model_dir, task_dir, tmp_path / "local"))
     assert journal_bytes(tmp_path / "run") == journal_bytes(tmp_path / "local")
