@@ -85,7 +85,8 @@ def load_together(
         check_same_model(records[0], record)
     first = _here(records[0].config, model, device, None).model
     loaded = load_plain(first)
-    return [Predictor(record, first.name, device, loaded=loaded.another()) for record in records]
+    where: Device = "cuda" if first.device == "cuda" else "cpu"  # for all, whatever their runs had
+    return [Predictor(record, first.name, where, loaded=loaded.another()) for record in records]
 
 
 class Predictor:

@@ -10,7 +10,6 @@ from cliptune.belonging import check_same_model, check_weights
 from cliptune.config import Config
 from cliptune.errors import ConfigError, RunError
 from cliptune.models.load import shape_of, weights_digest
-from cliptune.protocol import TOKEN
 from cliptune.record import is_run, read_run
 from cluster.session import is_starting
 from jobs.signals import Stopped, leave, stopping
@@ -58,7 +57,7 @@ def main(
             stopping(at_once=is_starting),
             served(prompts, limits, token, stand, model, device),
         ):
-            guard = f"with the token in {TOKEN}" if token else "for all on this machine"
+            guard = "for who shows the token" if token else "for all on this machine"
             print(
                 f"{', '.join(prompt.name for prompt in prompts)}: http://{stand.host}:{stand.port} "
                 f"{guard} (Ctrl-C ends it)",
