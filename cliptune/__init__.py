@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from cliptune.api import search
     from cliptune.config import Config, register_task
-    from cliptune.functions import loss, metric, mixer
+    from cliptune.functions import loss, metric, mixer, readout
     from cliptune.observer import Observer, Progress
     from cliptune.predictor import Prediction, Predictor, load
     from cliptune.record import Result
@@ -27,6 +27,7 @@ _HOMES = {
     "loss": "functions",
     "metric": "functions",
     "mixer": "functions",
+    "readout": "functions",
     "register_task": "config",
     "search": "api",
 }
@@ -43,6 +44,7 @@ __all__ = [
     "loss",
     "metric",
     "mixer",
+    "readout",
     "register_task",
     "search",
 ]

@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from cliptune.errors import ConfigError
-from cliptune.functions import loss, metric, mixer, without_places
+from cliptune.functions import loss, metric, mixer, readout, without_places
 from cliptune.registry import Registry
 from cliptune.wording import complaint
 
@@ -51,6 +51,7 @@ def _settled_by(registry: Registry[Any]) -> tuple[Any, ...]:
 Mixer = Annotated[str, *_settled_by(mixer)]
 Loss = Annotated[str, *_settled_by(loss)]
 Selection = Annotated[str, *_settled_by(metric)]
+Readout = Annotated[str, *_settled_by(readout)]
 OWN = "or your own, module:function or file.py:function"
 
 TrackerName = Literal["tensorboard", "mlflow", "wandb"]
@@ -154,8 +155,8 @@ class ModelConfig(Section):
     """The frozen language model and how it is read out."""
 
     name: Place = Field("roberta-large", description="a path, a hub id, or minilm")
-    readout: Literal["auto", "masked-lm", "causal-lm", "seq2seq", "encoder"] = Field(
-        "auto", description="auto: by the architecture that the model's config names"
+    readout: Readout = Field(
+        "auto", description=f"auto: by the architecture that the model's config names; {OWN}"
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto: bfloat16 where the hardware multiplies it fast, else float32"

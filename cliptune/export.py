@@ -19,7 +19,7 @@ from cliptune.account import outcome
 from cliptune.card import readme
 from cliptune.config import Config
 from cliptune.errors import ConfigError, RunError
-from cliptune.models.base import FrozenModel
+from cliptune.models.base import OWN, FrozenModel
 from cliptune.models.load import MINILM_HUB
 from cliptune.models.seq2seq import Seq2Seq
 from cliptune.models.words import WordModel
@@ -90,6 +90,11 @@ def export(record: RunRecord[Config], to: str, out: Path, model: str | None = No
 def recipe(record: RunRecord[Config], model: FrozenModel) -> Recipe:
     """How this run's model comes to its scores."""
     task, encoder = record.config.task, model.readout == "encoder"
+    if model.readout == OWN:
+        raise ConfigError(
+            f"A read-out of your own ({record.config.model.readout}) cannot be exported: the model "
+            "card would not know how to come to its scores. `cliptune predict` does."
+        )
     words, beginning, mask = None, None, None
     if isinstance(model, WordModel):
         words = tuple(model.find_label_words())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,6 +12,7 @@ from cliptune.registry import Registry
 if TYPE_CHECKING:
     from cliptune.config import Config
     from cliptune.metrics import Metric
+    from cliptune.models.base import FrozenModel
     from cliptune.rewards import Mix, Reward
 
 C = TypeVar("C", bound="Config")
@@ -38,10 +39,19 @@ metric: Registry[Metric] = Registry(
     "own_metric",
 )
 
+readout: Registry[type[FrozenModel]] = Registry(
+    "model.readout",
+    "cliptune.readouts",
+    ("auto", "masked-lm", "causal-lm", "seq2seq", "encoder"),
+    "cliptune.models.load:FAMILIES",
+    "own_readout",
+)
+
 FUNCTIONS: Mapping[tuple[str, str], Registry[Any]] = {  # by section and setting
     ("ensemble", "mixer"): mixer,
     ("search", "loss"): loss,
     ("search", "selection"): metric,
+    ("model", "readout"): readout,
 }
 
 
@@ -51,10 +61,12 @@ def named(config: Config) -> Iterator[tuple[Registry[Any], str]]:
         yield registry, getattr(getattr(config, section), setting)
 
 
-def refuse_missing(config: Config) -> None:
-    """Refuse a name that leads to no function."""
+def refuse_missing(config: Config, elsewhere: Collection[str] = ()) -> None:
+    """Refuse a name that leads to no function of the user's, but for settings that are found on
+    other machines."""
     for registry, name in named(config):
-        registry.find(name)
+        if name not in registry.ours and registry.setting not in elsewhere:
+            registry.find(name)
 
 
 def refuse_here_only(config: Config) -> None:

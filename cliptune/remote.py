@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cliptune.asking import IN_JOURNAL, Provider, TooMuch
 from cliptune.errors import ConfigError, ScorerError
+from cliptune.functions import loss
 from cliptune.observer import Observer
 from cliptune.protocol import (
     PROMPT,
@@ -30,7 +31,6 @@ from cliptune.protocol import (
     Texts,
     UnitOfWork,
 )
-from cliptune.rewards import REWARDS
 from cliptune.scorer import ModelFacts, Unit, UnitScorer, Usage
 from cliptune.task import Task
 from cliptune.types import Latent, Latents, Neighbours, PromptArray
@@ -140,7 +140,7 @@ class RemoteScorer(UnitScorer):
             if units[i].reduce:
                 labels = self.task[units[i].split].labels[list(units[i].examples)]
                 search = self.config.search
-                scores = REWARDS[search.loss](scores, labels, search.margin)
+                scores = loss.find(search.loss)(scores, labels, search.margin)
             results[i] = scores
         self.usage.device_seconds += answer.usage.device_seconds
         self._provider.bill.tokens += answer.usage.tokens

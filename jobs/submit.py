@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import cliptune
 from cliptune.config import validate
 from cliptune.errors import ConfigError
-from cliptune.functions import named, refuse_here_only
+from cliptune.functions import refuse_here_only, refuse_missing
 from cliptune.hashing import digest
 from cliptune.storage import SCHEME, refuse_credentials
 from cliptune.task import load_task
@@ -96,9 +96,7 @@ def _refuse_bad_input(config: ClusterSearch, package: Package) -> None:
     if "task.data" not in package.elsewhere:
         load_task(config.task)
     refuse_here_only(config)
-    for registry, name in named(config):
-        if registry.setting not in package.elsewhere:
-            registry.find(name)
+    refuse_missing(config, package.elsewhere)
 
 
 def _tell_of(package: Package, size: int) -> None:

@@ -28,6 +28,7 @@ from cliptune.types import Neighbours
 if TYPE_CHECKING:
     from cliptune.config import ModelConfig, PromptConfig
 
+OWN = "own"  # a read-out of the user's
 NEIGHBOURS = 3  # tokens named of each prompt vector
 WORDS_AT_ONCE = 4096  # embeddings compared with it, which need memory of their own
 
@@ -45,7 +46,9 @@ class Batch:
 class FrozenModel(ABC):
     """A language model that is only ever run forward, with one way to read classes out of it."""
 
-    readout: ClassVar[str]  # as model.readout has it
+    auto: ClassVar[Any]  # transformers' Auto class that loads it
+    readout: ClassVar[str] = OWN  # as model.readout has it, of ours
+    two_stacks: ClassVar[bool] = False  # whether it is an encoder with a decoder
     shows_mask: bool = False  # whether its inputs hold a token for {mask}
 
     def __init__(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
+from transformers import AutoModelForCausalLM
 
 from cliptune.errors import TaskError
 from cliptune.models import fast
@@ -24,6 +25,7 @@ from cliptune.task import Split, Template
 class CausalLM(OnePositionRead):
     """GPT-2, Llama, Qwen, Mistral, ...: any `AutoModelForCausalLM`."""
 
+    auto: ClassVar[Any] = AutoModelForCausalLM
     readout: ClassVar[str] = "causal-lm"
     _prefix: SharedPrefix | None = None
 

@@ -5,10 +5,11 @@ both from the same thinned network. Label texts carry no prompt, and pooling lea
 prompt's own positions out.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
+from transformers import AutoModel
 
 from cliptune.models.base import Batch, FrozenModel
 from cliptune.models.tokenize import Encoded
@@ -17,6 +18,7 @@ from cliptune.models.tokenize import Encoded
 class Encoder(FrozenModel):
     """MiniLM, MPNet and other sentence encoders: any `AutoModel` with a last hidden state."""
 
+    auto: ClassVar[Any] = AutoModel
     readout: ClassVar[str] = "encoder"
     _labels: Tensor | None = None  # (classes, width), of the current network
 

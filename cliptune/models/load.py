@@ -15,17 +15,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import (
     AutoConfig,
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForMaskedLM,
-    AutoModelForSeq2SeqLM,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.utils import cached_file, logging
 
-from cliptune.errors import ModelError
+from cliptune.errors import ConfigError, ModelError
+from cliptune.functions import readout
 from cliptune.hashing import digest
 from cliptune.models import fast
 from cliptune.models.base import FrozenModel
@@ -39,12 +36,6 @@ from cliptune.task import Task
 if TYPE_CHECKING:
     from cliptune.config import Config, ModelConfig
 
-AUTO: dict[str, Any] = {
-    "masked-lm": AutoModelForMaskedLM,
-    "causal-lm": AutoModelForCausalLM,
-    "seq2seq": AutoModelForSeq2SeqLM,
-    "encoder": AutoModel,
-}
 FAMILIES: dict[str, type[FrozenModel]] = {
     family.readout: family for family in (MaskedLM, CausalLM, Seq2Seq, Encoder)
 }
@@ -60,7 +51,7 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 class Loaded:
     """A model as it lies on disk, before it is made to score some task."""
 
-    architecture: str
+    family: type[FrozenModel]
     module: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
 
@@ -68,7 +59,7 @@ class Loaded:
         """The same with layers of its own to be changed, that share their weights with these."""
         weights = (*self.module.parameters(), *self.module.buffers())
         module = copy.deepcopy(self.module, {id(tensor): tensor for tensor in weights})
-        return Loaded(self.architecture, module, self.tokenizer)
+        return Loaded(self.family, module, self.tokenizer)
 
 
 def load_model(
@@ -84,21 +75,20 @@ def load_model(
 def load_plain(config: ModelConfig, gpus: int = 1) -> Loaded:
     """Load the model that `model.name` names, for any task."""
     source = _source(config.name)
-    architecture = _architecture(source, config)
+    family = _family(source, config)
     tokenizer = _tokenizer(source)
-    module = _weights(source, architecture, config, placement(config, gpus))
+    module = _weights(source, family, config, placement(config, gpus))
     fast.with_linear_layers(module)
     module.requires_grad_(False).eval()
-    return Loaded(architecture, module, tokenizer)
+    return Loaded(family, module, tokenizer)
 
 
 def prepared(
     loaded: Loaded, config: Config, task: Task, without: Collection[str] | None = ()
 ) -> FrozenModel:
     """A loaded model made ready to score `task`; its layers are changed."""
-    family = FAMILIES[loaded.architecture]
     position = config.prompt.position
-    model = family(loaded.module, loaded.tokenizer, task, config.model, position)
+    model = loaded.family(loaded.module, loaded.tokenizer, task, config.model, position)
     if without is not None:
         model.speed_up(without)
     return model
@@ -107,16 +97,16 @@ def prepared(
 def load_structure(config: Config, task: Task) -> FrozenModel:
     """The same model without weights: it can tokenise and measure, but not score."""
     source = _source(config.model.name)
-    architecture = _architecture(source, config.model)
+    family = _family(source, config.model)
     tokenizer = _tokenizer(source)
     try:
         structure = AutoConfig.from_pretrained(source, trust_remote_code=False)
         with torch.device("meta"):
-            module = AUTO[architecture].from_config(structure, trust_remote_code=False)
+            module = family.auto.from_config(structure, trust_remote_code=False)
     except Exception as error:  # each of these files can be wrong in ways of its own
         raise ModelError(_not_found(source, error)) from error
     fast.with_linear_layers(module)
-    return FAMILIES[architecture](module, tokenizer, task, config.model, config.prompt.position)
+    return family(module, tokenizer, task, config.model, config.prompt.position)
 
 
 def shape_of(name: str) -> tuple[int, int]:
@@ -167,7 +157,17 @@ def _source(name: str) -> str:
     return str(folder)
 
 
-def _architecture(source: str, config: ModelConfig) -> str:
+def own_readout(name: str, found: Any) -> type[FrozenModel]:
+    """A user's read-out: a class beside ours."""
+    if not (isinstance(found, type) and issubclass(found, FrozenModel) and hasattr(found, "auto")):
+        raise ConfigError(
+            f"{readout.setting}: {name} must be a subclass of cliptune.models.FrozenModel that "
+            f"says, as `auto`, which Auto class of transformers loads it; found {found!r:.60}."
+        )
+    return found
+
+
+def _family(source: str, config: ModelConfig) -> type[FrozenModel]:
     """The read-out asked for, or the one that goes with the architecture that config.json names."""
     found = _config(source)
     if not (hasattr(found, "hidden_size") and hasattr(found, "num_hidden_layers")):
@@ -177,15 +177,17 @@ def _architecture(source: str, config: ModelConfig) -> str:
         )
     two = bool(getattr(found, "is_encoder_decoder", False))
     if config.readout == "auto":
-        return "seq2seq" if two else _by_head(getattr(found, "architectures", None) or [])
-    if two != (config.readout == "seq2seq"):
+        heads = getattr(found, "architectures", None) or []
+        return FAMILIES["seq2seq" if two else _by_head(heads)]
+    family = readout.find(config.readout)
+    if two != family.two_stacks:
         kind = "an encoder with a decoder" if two else "no encoder with a decoder"
         fits = "seq2seq" if two else "masked-lm, causal-lm or encoder"
         raise ModelError(
             f"model.readout {config.readout} does not go with {source}, which is {kind} "
             f"({found.model_type}). Leave it on auto, or choose {fits}."
         )
-    return config.readout
+    return family
 
 
 def _by_head(architectures: list[str]) -> str:
@@ -208,12 +210,12 @@ def _tokenizer(source: str) -> PreTrainedTokenizerBase:
 
 
 def _weights(
-    source: str, architecture: str, config: ModelConfig, placed: dict[str, Any]
+    source: str, family: type[FrozenModel], config: ModelConfig, placed: dict[str, Any]
 ) -> PreTrainedModel:
     dtype = getattr(torch, config.dtype)
     logging.disable_progress_bar()
     try:
-        module, report = AUTO[architecture].from_pretrained(
+        module, report = family.auto.from_pretrained(
             source,
             dtype=dtype,
             use_safetensors=True,
@@ -226,7 +228,7 @@ def _weights(
     if missing := sorted(key for key in report["missing_keys"] if "pooler" not in key):
         raise ModelError(
             f"{source} has no weights for {missing[0]} ({len(missing)} missing), which the "
-            f"{architecture} read-out needs. Choose another model or model.readout."
+            f"{family.readout} read-out needs. Choose another model or model.readout."
         )
     refuse_offloaded(module, config)
     loaded: PreTrainedModel = module if placed else module.to(config.device)

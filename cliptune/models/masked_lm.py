@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
+from transformers import AutoModelForMaskedLM
 
 from cliptune.errors import TaskError
 from cliptune.models import attention, fast
@@ -16,6 +17,7 @@ from cliptune.models.words import OnePositionRead
 class MaskedLM(OnePositionRead):
     """BERT, RoBERTa, DistilBERT, ELECTRA's generator, ...: any `AutoModelForMaskedLM`."""
 
+    auto: ClassVar[Any] = AutoModelForMaskedLM
     readout: ClassVar[str] = "masked-lm"
     shows_mask = True
     _narrowed: attention.OnlyWhereRead | None = None

@@ -8,11 +8,11 @@ stands for.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForSeq2SeqLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from cliptune.errors import ModelError
 from cliptune.models.base import Batch
@@ -29,7 +29,9 @@ SENTINEL = "<extra_id_0>"  # of T5's tokenizers: stands for words that the decod
 class Seq2Seq(WordModel):
     """T5, BART, ...: any `AutoModelForSeq2SeqLM`."""
 
+    auto: ClassVar[Any] = AutoModelForSeq2SeqLM
     readout: ClassVar[str] = "seq2seq"
+    two_stacks: ClassVar[bool] = True
 
     def __init__(
         self,

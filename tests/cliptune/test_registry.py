@@ -16,7 +16,11 @@ import cliptune
 from cliptune import functions, metrics, rewards
 from cliptune.config import Config, validate
 from cliptune.errors import ConfigError
+from cliptune.identity import identity
+from cliptune.local import LocalScorer
 from cliptune.record import read_run
+from cliptune.subnetwork import FULL_NETWORK
+from cliptune.task import load_task
 
 SCORES = np.array([[1.0, 3.0], [2.0, 0.5]])
 LABELS = np.array([1, 1])
@@ -26,6 +30,18 @@ OURS = [
     (functions.loss, rewards.REWARDS),
     (functions.metric, metrics.METRICS),
 ]
+READOUT = """
+from cliptune.models.masked_lm import MaskedLM
+
+class Swapped(MaskedLM):
+    readout = "own"
+
+    def read_out(self, *arguments):
+        return super().read_out(*arguments).flip(-1)
+
+def no_class():
+    pass
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -208,3 +224,48 @@ def test_a_name_must_be_a_word_and_none_of_ours(name: str) -> None:
 def test_a_config_of_a_run_is_read_whatever_it_names() -> None:
     tree = {"ensemble": {"mixer": "registered-elsewhere"}}
     assert validate(Config, tree, as_written=True).ensemble.mixer == "registered-elsewhere"
+
+
+# A read-out
+
+
+@pytest.fixture
+def readout(own: Path) -> str:
+    """A file with a read-out that takes the classes for each other."""
+    path = own.with_name("own_readout.py")
+    path.write_text(READOUT, encoding="utf-8")
+    return f"{path}:Swapped"
+
+
+def test_a_read_out_of_the_users_own_gives_the_scores(
+    readout: str, model_dir: Path, task_dir: Path
+) -> None:
+    plain, swapped = (
+        LocalScorer(one, load_task(one.task))
+        for one in (
+            tiny.config(model_dir, task_dir),
+            tiny.config(model_dir, task_dir, model={"readout": readout}),
+        )
+    )
+    latents = np.random.default_rng(0).standard_normal((2, 5))
+    expected = plain.class_scores(latents, "train", [FULL_NETWORK])
+    found = swapped.class_scores(latents, "train", [FULL_NETWORK])
+    assert np.array_equal(found, expected[..., ::-1])
+    assert "readout_code" in identity(swapped.config, swapped.task, swapped.facts())
+    assert "readout_code" not in identity(plain.config, plain.task, plain.facts())
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("own_readout.py:no_class", "must be a subclass of cliptune.models.FrozenModel"),
+        ("own_readout.py:Missing", "cannot be imported"),
+        ("masked-ml", "did you mean masked-lm?"),
+    ],
+)
+def test_what_is_no_read_out_is_refused(
+    name: str, words: str, readout: str, model_dir: Path, task_dir: Path
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        cliptune.search(tiny.config(model_dir, task_dir, model={"readout": name}))
+    assert words in str(caught.value)

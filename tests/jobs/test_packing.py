@@ -92,8 +92,10 @@ def test_a_prompt_file_and_a_selection_of_ones_own_are_packed(folder: Path) -> N
     sections = {
         "prompt": {"init": "file", "file": "p.safetensors"},
         "search": {"selection": "mine.py:best"},
+        "model": {"readout": "mine.py:Own"},
     }
     package = pack(config(**sections))
+    assert package.tree["model"]["readout"] == "readout/mine.py:Own"
     assert package.tree["prompt"]["file"] == "prompt/p.safetensors"
     assert package.tree["search"]["selection"] == "selection/mine.py:best"
     assert {"prompt/p.safetensors", "selection/mine.py"} <= set(package.files)

@@ -256,7 +256,7 @@ def save(name: str, folder: Path, std: float = 0.15) -> Path:
 
 def plain(name: str, folder: Path) -> Any:
     """The family's model by transformers alone."""
-    return load.AUTO[FAMILIES[name].readout].from_pretrained(folder).eval()
+    return load.FAMILIES[FAMILIES[name].readout].auto.from_pretrained(folder).eval()
 
 
 def label_tokens(name: str) -> list[str]:

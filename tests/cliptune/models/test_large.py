@@ -16,6 +16,7 @@ from cliptune.config import ModelConfig
 from cliptune.errors import ConfigError, OutOfMemoryError
 from cliptune.local import LocalScorer
 from cliptune.models import large, load
+from cliptune.models.causal_lm import CausalLM
 from cliptune.task import load_task
 
 TASK = {"template": "{text} . it was {mask}"}
@@ -89,7 +90,7 @@ def test_a_model_is_placed_as_asked_and_not_moved_again(
             module.to = None  # what spread a model refuses to do
             return module, report
 
-    monkeypatch.setitem(load.AUTO, "causal-lm", Auto)
+    monkeypatch.setattr(CausalLM, "auto", Auto)
     monkeypatch.setattr(load, "placement", lambda config, gpus: {"device_map": f"over {gpus}"})
     LocalScorer(config, load_task(config.task), gpus=2)
     assert given["placed"] == "over 2"

@@ -33,7 +33,7 @@ def test_the_architecture_decides_the_read_out(
 @pytest.mark.parametrize("name", list(families.FAMILIES))
 def test_each_familys_architecture_has_its_read_out(name: str, tmp_path: Path) -> None:
     families.save(name, tmp_path)
-    assert load._architecture(str(tmp_path), ModelConfig()) == families.FAMILIES[name].readout
+    assert load._family(str(tmp_path), ModelConfig()).readout == families.FAMILIES[name].readout
 
 
 @pytest.mark.parametrize(
@@ -49,13 +49,13 @@ def test_a_read_out_that_does_not_go_with_the_model_is_refused(
 ) -> None:
     families.save(name, tmp_path)
     with pytest.raises(ModelError, match=f"model.readout {readout} does not go with .*{message}"):
-        load._architecture(str(tmp_path), ModelConfig(readout=readout))
+        load._family(str(tmp_path), ModelConfig(readout=readout))
 
 
 def test_a_model_that_is_not_of_text_alone_is_refused(tmp_path: Path) -> None:
     CLIPConfig().save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=r"is no language model of text alone .* says clip"):
-        load._architecture(str(tmp_path), ModelConfig())
+        load._family(str(tmp_path), ModelConfig())
 
 
 def test_the_model_is_frozen_in_evaluation_mode_and_of_the_dtype_asked_for(
