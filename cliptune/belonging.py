@@ -22,12 +22,36 @@ def check_model(record: Record, scorer: Scorer, remedy: str = "model.name=PATH")
             f"model.name: {found.name} has another config.json than the model of {record.path}, so "
             f"it is another network. Say where the run's model is: {remedy}."
         )
-    if found.sha256 != expected.sha256:
+    check_weights(record, found.name, remedy, found.sha256)
+
+
+def check_weights(record: Record, name: str, remedy: str, found: str) -> None:
+    """Refuse a model `name` whose weights have another SHA-256 than those of the run."""
+    expected = record.facts.sha256
+    if found != expected:
         raise ModelError(
-            f"model.name: {found.name} has other weights than the model of {record.path}: expected "
-            f"SHA-256 {expected.sha256[:12]}..., found {found.sha256[:12]}.... Say where those of "
-            f"the run are: {remedy}."
+            f"model.name: {name} has other weights than the model of {record.path}: expected "
+            f"SHA-256 {expected[:12]}..., found {found[:12]}.... Say where those of the run are: "
+            f"{remedy}."
         )
+
+
+def check_same_model(first: Record, other: Record) -> None:
+    """Refuse runs that one copy of a model cannot serve."""
+    same = other.facts.sha256 == first.facts.sha256
+    if not same or other.facts.config_sha256 != first.facts.config_sha256:
+        raise ModelError(
+            f"{other.path} is a run of another model ({other.facts.name}, SHA-256 "
+            f"{other.facts.sha256[:12]}...) than {first.path} ({first.facts.name}, SHA-256 "
+            f"{first.facts.sha256[:12]}...): they cannot share one. Load each by itself."
+        )
+    for name in ("readout", "dtype", "quantize"):
+        one, two = (getattr(record.config.model, name) for record in (first, other))
+        if one != two:
+            raise ModelError(
+                f"model.{name} is {two} in {other.path} and {one} in {first.path}: they cannot "
+                "share one model. Load each by itself."
+            )
 
 
 def check_prompt(record: Record, best: Generation, scorer: Scorer) -> None:

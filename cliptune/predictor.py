@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from cliptune import subnetwork
 from cliptune.account import outcome
-from cliptune.belonging import check_model, check_prompt
+from cliptune.belonging import check_model, check_prompt, check_same_model
 from cliptune.config import Config, validate
 from cliptune.errors import ConfigError, ModelError, RunError, TaskError
 from cliptune.formats import Rows
 from cliptune.local import LocalScorer
 from cliptune.models.base import FrozenModel
+from cliptune.models.load import Loaded, load_plain
 from cliptune.record import RunRecord, read_run
 from cliptune.rewards import log_probabilities
 from cliptune.subnetwork import FULL_NETWORK, SubnetworkSpec
@@ -70,6 +71,24 @@ def load(
     return predictor
 
 
+def load_together(
+    records: Sequence[RunRecord[Config]],
+    model: str | Path | None = None,
+    device: Device | None = None,
+) -> list[Predictor]:
+    """The prompts of several runs in front of one copy of their model's weights.
+
+    The weights are those of the first run's model unless `model` says where they lie. Raises
+    ModelError for a run whose model is another one, or is set up in another way.
+    """
+    for record in records[1:]:
+        check_same_model(records[0], record)
+    first = _here(records[0].config, model, device, None).model
+    loaded = load_plain(first)
+    where: Device = "cuda" if first.device == "cuda" else "cpu"  # for all, whatever their runs had
+    return [Predictor(record, first.name, where, loaded=loaded.another()) for record in records]
+
+
 class Predictor:
     """The prompt of a run in front of its model, with the scores that `cliptune evaluate` gives."""
 
@@ -79,7 +98,9 @@ class Predictor:
         model: str | Path | None = None,
         device: Device | None = None,
         micro_batch: int | None = None,
+        loaded: Loaded | None = None,
     ) -> None:
+        """A model that is `loaded` already is not loaded again; its layers are changed."""
         best = record.best
         if best is None:
             raise RunError(
@@ -98,7 +119,7 @@ class Predictor:
         self.label_words = task.label_words
         self.values = task.labels or tuple(range(len(task.label_words)))
         self.columns = text_columns(task)  # of an example: text, and text_pair where there are two
-        self._scorer = LocalScorer(self._config, without_examples(task))
+        self._scorer = LocalScorer(self._config, without_examples(task), loaded=loaded)
         check_model(record, self._scorer, ELSEWHERE)
         check_prompt(record, best, self._scorer)
         self._latents = best.validated[None]

@@ -6,8 +6,6 @@ pass, so that an answer does not depend on who else asks. A plain class; Ray Ser
 """
 
 import asyncio
-import hashlib
-import hmac
 import logging
 import os
 import time
@@ -17,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import prometheus_client
-from pydantic import ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 
@@ -31,21 +28,17 @@ from cliptune.protocol import (
     SESSIONS,
     Answer,
     Bounds,
-    Failure,
     Message,
     PromptQuestion,
     Question,
     Session,
     UnknownSessionError,
 )
+from cluster.web import JSON, RETRY_AFTER, Refused, as_json, check_token, failure, parsed, read_body
 
 T = TypeVar("T")
-M = TypeVar("M", bound=Message)
 
 LOG = logging.getLogger("cliptune.provider")
-RETRY_AFTER = 1  # seconds, of a full queue
-JSON = "application/json"
-DRAIN = 8  # times the largest body that is read, and thrown away, so that a sender hears of it
 
 
 @dataclass(frozen=True)
@@ -60,14 +53,6 @@ class Limits:
     queue: int = 16  # requests that wait
     seconds: float = 120.0  # for a request, its waiting included
     opening: float = 600.0  # seconds for a session
-
-
-class Refused(Exception):  # noqa: N818 - it is an answer
-    """What is answered instead of an answer."""
-
-    def __init__(self, status: int, error: str, message: str, after: int | None = None) -> None:
-        super().__init__(message)
-        self.status, self.error, self.after = status, error, after
 
 
 class Provider:
@@ -97,13 +82,13 @@ class Provider:
         try:
             response = await self._answer(request, path)
         except Refused as refused:
-            response = _failure(refused)
+            response = failure(refused)
         except ClientDisconnect:
             response = Response(status_code=499)
         except Exception:
             LOG.exception("A request to %s failed", path)
             text = "this is a defect of the provider; its log says more."
-            response = _failure(Refused(500, "defect", text))
+            response = failure(Refused(500, "defect", text))
         self._meters.request(path, response, time.perf_counter() - started)
         return response
 
@@ -113,7 +98,7 @@ class Provider:
     async def _answer(self, request: Request, path: str) -> Response:
         if path == HEALTH:
             return Response('{"status":"ok"}', media_type=JSON)
-        self._check_token(request)
+        check_token(request, self._token)
         if path == METRICS and request.method == "GET":
             self._meters.state(self._waiting, self._host.sessions)
             return PlainTextResponse(self._meters.text())
@@ -126,14 +111,15 @@ class Provider:
             raise Refused(404, "not_found", f"there is no {path[:60]} here.")
         if request.method != "POST":
             raise Refused(405, "method", f"{path} is asked with POST.")
-        body = await self._body(request)
-        message = await asyncio.to_thread(_parsed, kinds[path], body)
+        body = await read_body(request, self._limits.bytes)
+        self._meters.received.inc(len(body))
+        message = await asyncio.to_thread(parsed, kinds[path], body)
         if isinstance(message, Session):
             opening = self._limits.opening
-            return _json(await self._turn(lambda check: self._host.open(message), opening))
+            return as_json(await self._turn(lambda check: self._host.open(message), opening))
         if isinstance(message, PromptQuestion):
             asked = message
-            return _json(await self._turn(lambda check: self._host.prompt(asked)))
+            return as_json(await self._turn(lambda check: self._host.prompt(asked)))
         assert isinstance(message, Question)  # noqa: S101 - for the type checker
         return await self._score(message)
 
@@ -143,34 +129,7 @@ class Provider:
             raise Refused(413, "too_large", f"a request may have {most} units, {found} were sent.")
         answer: Answer = await self._turn(lambda check: self._host.score(question, check))
         self._meters.work(len(question.units), answer)
-        return await asyncio.to_thread(_json, answer)
-
-    def _check_token(self, request: Request) -> None:
-        if self._token is None:
-            return
-        kind, _, token = request.headers.get("authorization", "").partition(" ")
-        found = hashlib.sha256(token.strip().encode()).hexdigest()
-        if kind.lower() != "bearer" or not hmac.compare_digest(found, self._token):
-            what = "the token is another one" if token else "a token is needed"
-            raise Refused(401, "token", f"{what}.")
-
-    async def _body(self, request: Request) -> bytes:
-        """What was sent, of bounded size; what is too large is read all the same, so that its
-        sender gets to read the answer."""
-        most = self._limits.bytes
-        parts, size = [], 0
-        async for part in request.stream():
-            size += len(part)
-            if size <= most:
-                parts.append(part)
-            else:
-                parts.clear()
-            if size > DRAIN * most:
-                break
-        if size > most:
-            raise Refused(413, "too_large", f"a request may have {most:,} bytes, it has more.")
-        self._meters.received.inc(size)
-        return b"".join(parts)
+        return await asyncio.to_thread(as_json, answer)
 
     async def _turn(
         self, work: Callable[[Callable[[], None]], T], seconds: float | None = None
@@ -256,16 +215,6 @@ class Meters:
         return prometheus_client.generate_latest(self._registry).decode()
 
 
-def _parsed(kind: type[M], body: bytes) -> M:
-    try:
-        return kind.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the body"
-        what = first["msg"].removeprefix("Value error, ")
-        raise Refused(422, "invalid", f"{where}: {what}.") from None
-
-
 def _refusal(error: CliptuneError) -> Refused:
     """How an error of the model's is answered."""
     if isinstance(error, UnknownSessionError):
@@ -273,15 +222,3 @@ def _refusal(error: CliptuneError) -> Refused:
     if isinstance(error, OutOfMemoryError):
         return Refused(507, "out_of_memory", str(error))
     return Refused(422, "invalid", str(error))
-
-
-def _failure(refused: Refused) -> Response:
-    failure = Failure(error=refused.error, message=str(refused))
-    headers = {} if refused.after is None else {"Retry-After": str(refused.after)}
-    if refused.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    return Response(failure.model_dump_json(), refused.status, headers=headers, media_type=JSON)
-
-
-def _json(message: Message) -> Response:
-    return Response(message.model_dump_json(), media_type=JSON)

@@ -1,10 +1,11 @@
-"""A provider on Ray Serve: replicas of a model behind one address."""
+"""Providers and prompts on Ray Serve: replicas of a model behind one address."""
 
 import hashlib
 import logging
 import os
+import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -13,18 +14,21 @@ from typing import Any
 
 from cliptune.config import ModelConfig
 from cliptune.errors import ClusterError, ConfigError
+from cliptune.predictor import Device
 from cliptune.protocol import TOKEN
 from cluster import nodes
+from cluster.classify import Classifier
+from cluster.classify import Limits as ClassifyLimits
+from cluster.prompts import Served
 from cluster.provider import Limits, Provider
 from cluster.session import connected
 
-APPLICATION = "cliptune-provider"
 MARGIN = 8  # requests that a replica is given beyond those that may wait, to be refused by it
 
 
 @dataclass(frozen=True)
 class Stand:
-    """Where a provider stands, and what its replicas get."""
+    """Where a server stands, and what its replicas get."""
 
     host: str
     port: int
@@ -37,6 +41,46 @@ class Stand:
 @contextmanager
 def provided(model: ModelConfig, limits: Limits, token: str | None, stand: Stand) -> Iterator[None]:
     """Replicas that have loaded the model and answer at the address, until the end."""
+    given = (model, limits, digest(token), stand.threads)
+    with _answering("provider", Provider, given, stand, limits.queue, model.device, limits.opening):
+        yield
+
+
+@contextmanager
+def served(
+    prompts: Sequence[Served],
+    limits: ClassifyLimits,
+    token: str | None,
+    stand: Stand,
+    model: str | None,
+    device: Device | None,
+) -> Iterator[None]:
+    """Replicas that answer with the prompts of these runs, until the end."""
+    given = (prompts, limits, digest(token), stand.threads, model, device)
+    with _answering("serve", Classifier, given, stand, limits.queue, device, limits.seconds):
+        yield
+
+
+def digest(token: str | None) -> str | None:
+    """What replicas know of the token."""
+    return None if token is None else hashlib.sha256(token.encode()).hexdigest()
+
+
+@contextmanager
+def _answering(
+    name: str,
+    kind: type[Any],
+    given: tuple[Any, ...],
+    stand: Stand,
+    queue: int,
+    device: str | None,
+    seconds: float,
+) -> Iterator[None]:
+    """Replicas of `kind`, each made of what is `given`, where `stand` says.
+
+    In each, `queue` requests wait; one that does not say within so many `seconds` that it is
+    healthy is replaced.
+    """
     from ray import serve
     from ray.serve.config import HTTPOptions
 
@@ -44,32 +88,31 @@ def provided(model: ModelConfig, limits: Limits, token: str | None, stand: Stand
     with connected(stand.address, cpus=max(needed, os.cpu_count() or 1)):
         gpus = stand.gpus
         if gpus is None:
-            gpus = float(model.device != "cpu" and any(node.gpus for node in nodes.present()))
-        digest = None if token is None else hashlib.sha256(token.encode()).hexdigest()
+            gpus = float(device != "cpu" and any(node.gpus for node in nodes.present()))
         deployment: Any = serve.deployment(
-            Provider,
+            kind,
             num_replicas=stand.replicas,
-            max_ongoing_requests=limits.queue + MARGIN,
-            max_queued_requests=stand.replicas * (limits.queue + MARGIN),
+            max_ongoing_requests=queue + MARGIN,
+            max_queued_requests=stand.replicas * (queue + MARGIN),
             ray_actor_options={"num_cpus": stand.threads, "num_gpus": gpus},
-            health_check_timeout_s=limits.opening,
+            health_check_timeout_s=seconds,
         )
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         serve.start(http_options=HTTPOptions(host=stand.host, port=stand.port))
         try:
             serve.run(
-                deployment.bind(model, limits, digest, stand.threads),
-                name=APPLICATION,
+                deployment.bind(*given),
+                name=f"cliptune-{name}",
                 route_prefix="/",
                 logging_config={"enable_access_log": False},
             )
         except Exception as error:
-            raise ClusterError(_no_provider(error, stand)) from error
+            raise ClusterError(_not_started(error, stand)) from error
         try:
             yield
         finally:
             if worth_tidying(stand.address):
-                serve.delete(APPLICATION, _blocking=False)
+                serve.delete(f"cliptune-{name}", _blocking=False)
 
 
 def worth_tidying(address: str | None) -> bool:
@@ -110,9 +153,22 @@ def refuse_open_door(host: str, token: str | None) -> None:
         )
 
 
-def _no_provider(error: Exception, stand: Stand) -> str:
+def refuse_taken(host: str, port: int) -> None:
+    """Ray Serve itself says of a port that is taken only in its log."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigError(
+                f"Nothing can listen at {host}:{port}: {error.strerror}. Choose another --port."
+            ) from None
+
+
+def _not_started(error: Exception, stand: Stand) -> str:
     text: Any = str(error).strip().splitlines() or [type(error).__name__]
     return (
-        f"The provider could not be started at {stand.host}:{stand.port}: {text[-1]:.300} Is the "
+        f"Nothing could be started at {stand.host}:{stand.port}: {text[-1]:.300} Is the "
         "port taken, or does a replica not fit (--replicas, --threads, --gpus)?"
     )

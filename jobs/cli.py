@@ -436,6 +436,46 @@ def predict(
 
 
 @app.command(rich_help_panel=AFTER)
+def serve(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[NAME=]RUN ...",
+            help="Directories of runs of one model; a prompt is called as its folder, or NAME.",
+        ),
+    ],
+    host: Annotated[str, typer.Option(help="Others than this machine need a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65_535)] = 8401,
+    replicas: Annotated[int, typer.Option(min=1, help="Copies of the model.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of a replica.")] = 1,
+    gpus: Annotated[
+        float | None, typer.Option(min=0, help="Of a replica; if not given 1 where there are any.")
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Holds the token; else CLIPTUNE_TOKEN, else none."),
+    ] = None,
+    texts: Annotated[int, typer.Option(min=1, help="Of a request, and computed together.")] = 256,
+    characters: Annotated[int, typer.Option(min=1, help="Of a text at most.")] = 20_000,
+    megabytes: Annotated[int, typer.Option(min=1, help="Of a request at most.")] = 1,
+    queue: Annotated[int, typer.Option(min=1, help="Requests that wait at a replica.")] = 64,
+    seconds: Annotated[float, typer.Option(min=1, help="For a request, its wait included.")] = 30,
+    model: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Where the runs' model lies now.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; the run's if not given.")] = None,
+    address: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Of a running Ray; as cluster.address.")
+    ] = None,
+) -> None:
+    """Answer over HTTP with the prompts of runs, and show a page to try them."""
+    given = dict(locals())
+    from jobs.serve import main
+
+    main(given.pop("runs"), **given)
+
+
+@app.command(rich_help_panel=AFTER)
 def export(
     run: Annotated[str, typer.Argument(metavar="RUN", help="The directory of a finished run.")],
     to: Annotated[

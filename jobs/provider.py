@@ -1,6 +1,5 @@
 """`cliptune provider`: a frozen model behind an API, for searches elsewhere."""
 
-import socket
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from jobs.signals import Stopped, leave, stopping
 try:
     from cluster.provider import Limits as Limits
     from cluster.serving import Stand as Stand
-    from cluster.serving import provided, read_token, refuse_open_door
+    from cluster.serving import provided, read_token, refuse_open_door, refuse_taken
 except ImportError as error:
     raise ConfigError(
         f"cliptune provider needs the extra `serve`, of which {error.name} is missing: "
@@ -67,16 +66,3 @@ def refuse_missing(settings: ModelConfig) -> None:
     from cliptune.models.load import shape_of
 
     shape_of(settings.name)
-
-
-def refuse_taken(host: str, port: int) -> None:
-    """Ray Serve itself says of a port that is taken only in its log."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise ConfigError(
-                f"Nothing can listen at {host}:{port}: {error.strerror}. Choose another --port."
-            ) from None

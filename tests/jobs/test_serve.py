@@ -1,0 +1,80 @@
+"""`cliptune serve`: names, what is refused before anything starts, and all of it on Ray Serve."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+from served import ask, searched
+
+from cliptune.errors import CliptuneError, ConfigError, ModelError
+from jobs.serve import named, refuse_odd
+
+ROOT = Path(__file__).parents[2]
+TOKEN = "a token of the tests"  # noqa: S105 - not a real one
+
+
+@pytest.fixture(scope="module")
+def run(model_dir: Path, task_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return searched(model_dir, task_dir, tmp_path_factory.mktemp("served") / "run")
+
+
+def test_a_prompt_is_called_as_its_folder_or_as_one_says(run: Path) -> None:
+    found = named([f"{run}/", f"mine={run}"])
+    assert [(each.name, each.run) for each in found] == [("run", str(run)), ("mine", str(run))]
+
+
+@pytest.mark.parametrize("words", [["{}", "{}"], ["a b={}"], ["<b>={}"], [f"{'a' * 65}={{}}"]])
+def test_names_must_be_plain_and_differ(words: list[str], run: Path) -> None:
+    with pytest.raises(ConfigError, match="NAME="):
+        named([word.format(run) for word in words])
+
+
+def test_a_run_of_another_model_is_refused(run: Path, task_dir: Path, tmp_path: Path) -> None:
+    another = searched(tiny.save_model(tmp_path / "model", seed=1), task_dir, tmp_path / "another")
+    with pytest.raises(ModelError, match=r"another model .*cannot share one"):
+        refuse_odd(named([str(run), str(another)]), None)
+
+
+def test_a_model_that_changed_is_refused_before_anything_starts(run: Path, tmp_path: Path) -> None:
+    other = tiny.save_model(tmp_path / "model", seed=1)
+    with pytest.raises(ModelError, match="other weights"):
+        refuse_odd(named([str(run)]), str(other))
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CliptuneError, match="no run directory"):
+        refuse_odd(named([str(tmp_path)]), None)
+
+
+@pytest.mark.slow
+def test_prompts_are_served_until_the_signal(run: Path, home: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    code = "from jobs.cli import run; run()"
+    words = ["serve", f"mine={run}", "--port", str(port), "--replicas", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CLIPTUNE_TOKEN": TOKEN}
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *words], stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        said = next(line for line in process.stdout if "http" in line)
+        (url,) = re.findall(r"http://\S+", said)
+        body = {"texts": ["a good film"], "ensemble": True}
+        guard = {"authorization": f"Bearer {TOKEN}"}
+        found = [ask(url, "/v1/classify", body, **guard)[:2] for _ in range(8)]
+        refused, page = ask(url, "/v1/classify", body), ask(url, "/")
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+    assert [status for status, _ in found] == [200] * 8
+    assert all(answer == found[0][1] for _, answer in found)
+    assert (refused[0], page[0]) == (401, 200)
+    assert "sha256-" in page[2]["content-security-policy"]
+    assert (process.returncode, rest) == (130, "Stopped.\n")
+    assert TOKEN not in said
