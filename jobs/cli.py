@@ -36,6 +36,24 @@ Address = Annotated[
         help="The cluster's dashboard; else RAY_API_SERVER_ADDRESS, else http://127.0.0.1:8265.",
     ),
 ]
+# of what serves a model
+Host = Annotated[str, typer.Option(help="Others than this machine need a token.")]
+Port = Annotated[int, typer.Option(min=1, max=65_535)]
+Replicas = Annotated[int, typer.Option(min=1, help="Copies of the model.")]
+Threads = Annotated[int, typer.Option(min=1, help="CPU threads of a replica.")]
+Gpus = Annotated[
+    float | None, typer.Option(min=0, help="Of a replica; if not given 1 where there are any.")
+]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Holds the token; else CLIPTUNE_TOKEN, else none."),
+]
+Queue = Annotated[int, typer.Option(min=1, help="Requests that wait at a replica.")]
+Seconds = Annotated[float, typer.Option(min=1, help="For a request, its wait included.")]
+Megabytes = Annotated[int, typer.Option(min=1, help="Of a request at most.")]
+RayAddress = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="Of a running Ray; as cluster.address.")
+]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="Of a job, as `cliptune jobs` has it.")]
 
 
@@ -178,24 +196,17 @@ def provider(
         list[str] | None,
         typer.Argument(metavar="[model.KEY=value ...]", help="E.g. model.dtype=float32."),
     ] = None,
-    host: Annotated[str, typer.Option(help="Others than this machine need a token.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65_535)] = 8400,
-    replicas: Annotated[int, typer.Option(min=1, help="Copies of the model.")] = 1,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads of a replica.")] = 1,
-    gpus: Annotated[
-        float | None, typer.Option(min=0, help="Of a replica; if not given 1 where there are any.")
-    ] = None,
-    token_file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Holds the token; else CLIPTUNE_TOKEN, else none."),
-    ] = None,
-    queue: Annotated[int, typer.Option(min=1, help="Requests that wait at a replica.")] = 16,
-    seconds: Annotated[float, typer.Option(min=1, help="For a request, its wait included.")] = 120,
+    host: Host = "127.0.0.1",
+    port: Port = 8400,
+    replicas: Replicas = 1,
+    threads: Threads = 1,
+    gpus: Gpus = None,
+    token_file: TokenFile = None,
+    queue: Queue = 16,
+    seconds: Seconds = 120,
     rows: Annotated[int, typer.Option(min=1, help="Of a micro-batch at most.")] = 4096,
-    megabytes: Annotated[int, typer.Option(min=1, help="Of a request at most.")] = 16,
-    address: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Of a running Ray; as cluster.address.")
-    ] = None,
+    megabytes: Megabytes = 16,
+    address: RayAddress = None,
 ) -> None:
     """Serve a frozen model to searches elsewhere: they set scorer.url, and need no model."""
     from jobs.provider import Limits, Stand, main
@@ -444,29 +455,22 @@ def serve(
             help="Directories of runs of one model; a prompt is called as its folder, or NAME.",
         ),
     ],
-    host: Annotated[str, typer.Option(help="Others than this machine need a token.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65_535)] = 8401,
-    replicas: Annotated[int, typer.Option(min=1, help="Copies of the model.")] = 1,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads of a replica.")] = 1,
-    gpus: Annotated[
-        float | None, typer.Option(min=0, help="Of a replica; if not given 1 where there are any.")
-    ] = None,
-    token_file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Holds the token; else CLIPTUNE_TOKEN, else none."),
-    ] = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8401,
+    replicas: Replicas = 1,
+    threads: Threads = 1,
+    gpus: Gpus = None,
+    token_file: TokenFile = None,
     texts: Annotated[int, typer.Option(min=1, help="Of a request, and computed together.")] = 256,
     characters: Annotated[int, typer.Option(min=1, help="Of a text at most.")] = 20_000,
-    megabytes: Annotated[int, typer.Option(min=1, help="Of a request at most.")] = 1,
-    queue: Annotated[int, typer.Option(min=1, help="Requests that wait at a replica.")] = 64,
-    seconds: Annotated[float, typer.Option(min=1, help="For a request, its wait included.")] = 30,
+    megabytes: Megabytes = 1,
+    queue: Queue = 64,
+    seconds: Seconds = 30,
     model: Annotated[
         str | None, typer.Option(metavar="PATH", help="Where the runs' model lies now.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; the run's if not given.")] = None,
-    address: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Of a running Ray; as cluster.address.")
-    ] = None,
+    address: RayAddress = None,
 ) -> None:
     """Answer over HTTP with the prompts of runs, and show a page to try them."""
     given = dict(locals())
