@@ -69,6 +69,10 @@ class FrozenModel(ABC):
         self.parameters = int(module.num_parameters())  # two a byte, where they have 4 bits
         self._deep = DeepPrompts(module, self._offset)
         self.as_it_was: dict[str, str] = {}  # what could not be made faster, and why
+        self.prepare()
+
+    def prepare(self) -> None:  # noqa: B027 - some families need nothing more
+        """What else a family makes of the model and the task, before anything is computed."""
 
     @property
     def device(self) -> torch.device:

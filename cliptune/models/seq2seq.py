@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForSeq2SeqLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForSeq2SeqLM
 
 from cliptune.errors import ModelError
 from cliptune.models.base import Batch
 from cliptune.models.tokenize import Encoded, encode, read_ids
 from cliptune.models.words import WordModel
-from cliptune.task import Split, Task
+from cliptune.task import Split
 
 if TYPE_CHECKING:
-    from cliptune.config import ModelConfig
+    pass
 
 SENTINEL = "<extra_id_0>"  # of T5's tokenizers: stands for words that the decoder is to write
 
@@ -33,26 +33,19 @@ class Seq2Seq(WordModel):
     readout: ClassVar[str] = "seq2seq"
     two_stacks: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        module: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        task: Task,
-        config: ModelConfig,
-        position: str,
-    ) -> None:
-        self._sentinel = SENTINEL if SENTINEL in tokenizer.get_vocab() else None
-        super().__init__(module, tokenizer, task, config, position)
-        self.shows_mask = task.template.has_mask
-        start = getattr(module.config, "decoder_start_token_id", None)
+    def prepare(self) -> None:
+        self._sentinel = SENTINEL if SENTINEL in self.tokenizer.get_vocab() else None
+        super().prepare()
+        self.shows_mask = self.task.template.has_mask
+        start = getattr(self.module.config, "decoder_start_token_id", None)
         if start is None:
             raise ModelError(
-                f"The config.json of {config.name} names no decoder_start_token_id, from which the "
-                "seq2seq read-out begins. Add it, or choose another model."
+                f"The config.json of {self.config.name} names no decoder_start_token_id, from "
+                "which the seq2seq read-out begins. Add it, or choose another model."
             )
         beginning = [start, *self._leading]
-        if self._sentinel and task.template.has_mask:
-            beginning.append(tokenizer.convert_tokens_to_ids(self._sentinel))
+        if self._sentinel and self.task.template.has_mask:
+            beginning.append(self.tokenizer.convert_tokens_to_ids(self._sentinel))
         self._beginning = torch.tensor([beginning], device=self.device)
 
     @property

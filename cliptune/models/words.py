@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cliptune.errors import ModelError
 from cliptune.models import fast
 from cliptune.models.base import FrozenModel
-from cliptune.task import Task
 
 if TYPE_CHECKING:
-    from cliptune.config import ModelConfig
+    pass
 
 
 class LabelWords(nn.Module):
@@ -47,15 +45,7 @@ def _wide(values: Tensor) -> Tensor:
 class WordModel(FrozenModel):
     """A model with a vocabulary's layer at its end, of which only the label words are read."""
 
-    def __init__(
-        self,
-        module: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        task: Task,
-        config: ModelConfig,
-        position: str,
-    ) -> None:
-        super().__init__(module, tokenizer, task, config, position)
+    def prepare(self) -> None:
         self._label_ids = torch.tensor(self.find_label_words(), device=self.device)
         self._read_ids = self._label_ids  # where the head's logits have them
 
@@ -90,19 +80,12 @@ class WordModel(FrozenModel):
 class OnePositionRead(WordModel):
     """A model whose head is computed at one position a row alone."""
 
-    def __init__(
-        self,
-        module: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        task: Task,
-        config: ModelConfig,
-        position: str,
-    ) -> None:
-        super().__init__(module, tokenizer, task, config, position)
-        if module.base_model is module:
-            raise ModelError(f"{type(module).__name__} does not tell its body from its head.")
+    def prepare(self) -> None:
+        super().prepare()
+        if self.module.base_model is self.module:
+            raise ModelError(f"{type(self.module).__name__} does not tell its body from its head.")
         self._read_at: Tensor | None = None
-        module.base_model.register_forward_hook(self._keep_one_position)
+        self.module.base_model.register_forward_hook(self._keep_one_position)
 
     @contextmanager
     def reading(self, positions: Tensor) -> Iterator[None]:
