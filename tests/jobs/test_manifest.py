@@ -84,7 +84,7 @@ def test_another_sweep_is_refused_with_what_differs(tmp_path: Path) -> None:
 def test_two_sweeps_do_not_write_one_folder(tmp_path: Path) -> None:
     with (
         opened(str(tmp_path), sweep()),
-        pytest.raises(HeldError, match="is being written by another sweep; .* with --into"),
+        pytest.raises(HeldError, match=r"is being written by another sweep; .* with --into"),
         opened(str(tmp_path), sweep()),
     ):
         pass
