@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cliptune import limits
 from cliptune.config import Config
-from cliptune.evaluation import evaluate, validate
+from cliptune.evaluation import calibrate, evaluate, validate
 from cliptune.scorer import Scorer, Unit, UnitScorer
 from cliptune.task import Task
 from cliptune.types import Latents
@@ -89,7 +89,7 @@ def plan(config: Config, task: Task, lengths: Mapping[str, Sequence[int]]) -> Pl
     latents = np.broadcast_to(0.0, (search.population, config.prompt.latent_size))
     counter.score(latents)
     generation = counter.take()
-    validate(scorer, latents[0])
+    validate(scorer, latents[0], calibrate(scorer, latents[0]))
     validation = counter.take()
     validate(scorer, None)
     manual = counter.take()

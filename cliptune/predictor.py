@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from cliptune import subnetwork
 from cliptune.account import outcome
 from cliptune.belonging import check_model, check_prompt, check_same_model
+from cliptune.calibration import calibrated
 from cliptune.config import Config, validate
 from cliptune.errors import ConfigError, ModelError, RunError, TaskError
 from cliptune.formats import Rows
@@ -123,6 +124,7 @@ class Predictor:
         check_model(record, self._scorer, ELSEWHERE)
         check_prompt(record, best, self._scorer)
         self._latents = best.validated[None]
+        self._biases = best.biases
 
     @property
     def model(self) -> FrozenModel:
@@ -194,7 +196,7 @@ class Predictor:
                 "The model's scores are not finite numbers. A wider model.dtype, or another device "
                 "than the run's, may help."
             )
-        return np.exp(log_probabilities(scores))
+        return np.exp(log_probabilities(calibrated(scores, self._biases)))
 
     def _stream(
         self, examples: Iterable[Example], networks: Sequence[SubnetworkSpec], at_once: int
