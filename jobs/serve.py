@@ -47,7 +47,8 @@ def main(
     prompts = named(runs)
     token = read_token(token_file)
     refuse_open_door(stand.host, token)
-    refuse_taken(stand.host, stand.port)
+    if stand.own_ray:
+        refuse_taken(stand.host, stand.port)
     if model is not None and Path(model).is_dir():
         model = str(Path(model).resolve())
     refuse_odd(prompts, model)
@@ -59,7 +60,7 @@ def main(
         ):
             guard = "for who shows the token" if token else "for all on this machine"
             print(
-                f"{', '.join(prompt.name for prompt in prompts)}: http://{stand.host}:{stand.port} "
+                f"{', '.join(prompt.name for prompt in prompts)}: {stand.url} "
                 f"{guard} (Ctrl-C ends it)",
                 flush=True,
             )

@@ -1,12 +1,13 @@
 """Who may ask a provider: tokens, and addresses that others reach."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cliptune.errors import ConfigError
 from cliptune.protocol import TOKEN
-from cluster.serving import read_token, refuse_open_door, worth_tidying
+from cluster.serving import Stand, read_token, refuse_open_door
 
 
 @pytest.fixture(autouse=True)
@@ -59,9 +60,19 @@ def test_elsewhere_one_is(host: str) -> None:
         refuse_open_door(host, None)
 
 
+def stand(**given: Any) -> Stand:
+    some = {"replicas": 1, "threads": 1, "gpus": None, "address": None}
+    return Stand(**{"host": "127.0.0.1", "port": 8400, **some, **given})
+
+
+def test_an_address_is_printed_as_a_browser_takes_it() -> None:
+    assert stand().url == "http://127.0.0.1:8400"
+    assert stand(host="::1").url == "http://[::1]:8400"
+
+
 def test_only_a_ray_that_goes_on_is_tidied(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    assert not worth_tidying(None)
-    assert worth_tidying("127.0.0.1:6379")
+    assert stand().own_ray
+    assert not stand(address="127.0.0.1:6379").own_ray
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
-    assert worth_tidying(None)
+    assert not stand().own_ray
