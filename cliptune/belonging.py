@@ -36,8 +36,8 @@ def check_weights(record: Record, name: str, remedy: str, found: str) -> None:
         )
 
 
-def check_same_model(first: Record, other: Record) -> None:
-    """Refuse runs that one copy of a model cannot serve."""
+def check_same_model(first: Record, other: Record, model: str) -> None:
+    """Refuse runs that one copy of a model cannot serve; `model` is where it lies now."""
     same = other.facts.sha256 == first.facts.sha256
     if not same or other.facts.config_sha256 != first.facts.config_sha256:
         raise ModelError(
@@ -47,11 +47,22 @@ def check_same_model(first: Record, other: Record) -> None:
         )
     for name in ("readout", "dtype", "quantize"):
         one, two = (getattr(record.config.model, name) for record in (first, other))
-        if one != two:
+        if one != two and not (name == "readout" and _same_readout(first, other, model)):
             raise ModelError(
                 f"model.{name} is {two} in {other.path} and {one} in {first.path}: they cannot "
                 "share one model. Load each by itself."
             )
+
+
+def _same_readout(first: Record, other: Record, model: str) -> bool:
+    """Whether two ways to write it come to the same, as auto does to what it stands for."""
+    from cliptune.models.load import family_of  # imports torch
+
+    one, two = (
+        family_of(record.config.model.model_copy(update={"name": model}))
+        for record in (first, other)
+    )
+    return one is two
 
 
 def check_prompt(record: Record, best: Generation, scorer: Scorer) -> None:

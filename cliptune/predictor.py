@@ -81,9 +81,9 @@ def load_together(
     The weights are those of the first run's model unless `model` says where they lie. Raises
     ModelError for a run whose model is another one, or is set up in another way.
     """
-    for record in records[1:]:
-        check_same_model(records[0], record)
     first = _here(records[0].config, model, device, None).model
+    for record in records[1:]:
+        check_same_model(records[0], record, first.name)
     loaded = load_plain(first)
     where: Device = "cuda" if first.device == "cuda" else "cpu"  # for all, whatever their runs had
     return [Predictor(record, first.name, where, loaded=loaded.another()) for record in records]

@@ -5,7 +5,6 @@ What users send is never written down.
 
 import base64
 import hashlib
-import os
 import re
 import time
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from cliptune.protocol import Message
 from cluster.batching import Batcher, FullError
 from cluster.meters import Meters
 from cluster.prompts import PromptHost, PromptInfo, Served, Texts, Wish
-from cluster.web import RETRY_AFTER, Refused, Route, Server, as_json, read_json
+from cluster.web import RETRY_AFTER, Refused, Route, Server, as_json, read_json, settle
 
 PAGE, CLASSIFY, PROMPTS = "", "/v1/classify", "/v1/prompts"
 HTML = Path(__file__).with_name("page.html")
@@ -81,13 +80,11 @@ class Classifier(Server):
         threads: int = 1,
         model: str | None = None,
         device: Device | None = None,
+        folder: str | None = None,
         totals: Any = None,
     ) -> None:
-        """Loads the model, to compute on so many CPU `threads`; `totals` as of Meters."""
-        os.environ["TOKENIZERS_PARALLELISM"] = "false"
-        import torch
-
-        torch.set_num_threads(threads)
+        """Loads the model. `threads` and `folder` as of settle, `totals` as of Meters."""
+        settle(threads, folder)
         meters = Meters("serve", totals)
         super().__init__(token_sha256, meters)
         self.routes |= {

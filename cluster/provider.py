@@ -5,7 +5,6 @@ pass, so that an answer does not depend on who else asks.
 """
 
 import asyncio
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from cliptune.protocol import (
     Session,
 )
 from cluster.meters import Meters
-from cluster.web import RETRY_AFTER, Refused, Route, Server, as_json, read_json
+from cluster.web import RETRY_AFTER, Refused, Route, Server, as_json, read_json, settle
 
 M = TypeVar("M", bound=Message)
 T = TypeVar("T")
@@ -56,15 +55,13 @@ class Provider(Server):
         limits: Limits,
         token_sha256: str | None,
         threads: int = 1,
+        folder: str | None = None,
         totals: Any = None,
     ) -> None:
-        """Loads the model, to compute on so many CPU `threads`; `totals` as of Meters."""
-        os.environ["TOKENIZERS_PARALLELISM"] = "false"
-        import torch
-
+        """Loads the model. `threads` and `folder` as of settle, `totals` as of Meters."""
+        settle(threads, folder)
         from cluster.provided import ModelHost
 
-        torch.set_num_threads(threads)
         meters = Meters("provider", totals)
         super().__init__(token_sha256, meters)
         self.routes |= {

@@ -40,10 +40,10 @@ class Stand:
     address: str | None  # of a running Ray; one of our own if None
 
     @property
-    def url(self) -> str:
-        """As users ask it."""
+    def place(self) -> str:
+        """Its address, and on which machine that is."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        return f"http://{host}:{self.port}{'' if self.own_ray else ' on the head of its Ray'}"
 
     @property
     def own_ray(self) -> bool:
@@ -54,12 +54,7 @@ class Stand:
 @contextmanager
 def provided(model: ModelConfig, limits: Limits, token: str | None, stand: Stand) -> Iterator[None]:
     """Replicas that have loaded the model and answer at the address, until the end."""
-    given = {
-        "model": model,
-        "limits": limits,
-        "token_sha256": digest(token),
-        "threads": stand.threads,
-    }
+    given = {"model": model, "limits": limits, "token_sha256": digest(token)}
     with _answering("provider", Provider, given, stand, limits.queue, model.device, limits.opening):
         yield
 
@@ -78,7 +73,6 @@ def served(
         "served": prompts,
         "limits": limits,
         "token_sha256": digest(token),
-        "threads": stand.threads,
         "model": model,
         "device": device,
     }
@@ -124,16 +118,18 @@ def _answering(
             health_check_timeout_s=seconds,
         )
         totals: Any = serve.deployment(Totals, ray_actor_options={"num_cpus": 0})
-        more = {"totals": totals.bind()} if stand.replicas > 1 else {}
+        each = {**given, "threads": stand.threads, "folder": str(Path.cwd())}
+        if stand.replicas > 1:
+            each["totals"] = totals.bind()
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         if not stand.own_ray:
             refuse_company(stand)
         name = f"cliptune-{verb}-{uuid.uuid4().hex[:8]}"  # of one that came between: not replaced
         try:
             try:
-                serve.start(http_options=HTTPOptions(host=stand.host, port=stand.port))
+                serve.start("HeadOnly", HTTPOptions(host=stand.host, port=stand.port))
                 serve.run(
-                    deployment.bind(**given, **more),
+                    deployment.bind(**each),
                     name=name,
                     route_prefix="/",
                     logging_config={"enable_access_log": False},

@@ -4,12 +4,14 @@ import asyncio
 import hashlib
 import hmac
 import logging
+import os
 import time
 import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -45,6 +47,17 @@ class Route:
     method: str
     answer: Callable[[Request], Awaitable[Response]]
     open: bool = False  # to who does not show the token, too
+
+
+def settle(threads: int, folder: str | None) -> None:
+    """Make this process one that computes on so many CPU `threads`, and that stands in `folder`,
+    where there is one: the user's, which what is named by a relative path lies in."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    import torch
+
+    torch.set_num_threads(threads)
+    if folder is not None and Path(folder).is_dir():
+        os.chdir(folder)
 
 
 class Server:

@@ -9,7 +9,7 @@ from typing import Any
 from cliptune.belonging import check_same_model, check_weights
 from cliptune.config import Config
 from cliptune.errors import ConfigError, RunError
-from cliptune.models.load import shape_of, weights_digest
+from cliptune.models.load import family_of, weights_digest
 from cliptune.record import is_run, read_run
 from cluster.session import is_starting
 from jobs.signals import Stopped, leave, stopping
@@ -60,7 +60,7 @@ def main(
         ):
             guard = "for who shows the token" if token else "for all on this machine"
             print(
-                f"{', '.join(prompt.name for prompt in prompts)}: {stand.url} "
+                f"{', '.join(prompt.name for prompt in prompts)}: {stand.place} "
                 f"{guard} (Ctrl-C ends it)",
                 flush=True,
             )
@@ -97,12 +97,12 @@ def named(runs: Sequence[str]) -> list[Served]:
 def refuse_odd(prompts: Sequence[Served], model: str | None) -> None:
     """Refuse what cannot be served together before anything is started."""
     records = [read_run(Config, prompt.run) for prompt in prompts]
-    for record in records:
-        check_same_model(records[0], record)
+    name = model or records[0].config.model.name
+    for record in records:  # what is no model, or no read-out, is refused
+        family_of(record.config.model.model_copy(update={"name": name}))
+        check_same_model(records[0], record, name)
         if record.best is None:
             raise RunError(
                 f"{record.path} has no prompt yet: not one generation is in its journal."
             )
-    name = model or records[0].config.model.name
-    shape_of(name)  # refuses what is no model
     check_weights(records[0], name, "--model PATH", weights_digest(name))
