@@ -1,5 +1,7 @@
 """Whether a model and a prompt are those of a run."""
 
+from pathlib import Path
+
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load
@@ -14,8 +16,11 @@ from cliptune.storage import open_folder
 TOLERANCE = 1e-4  # of the prompt's largest value, between machines that round otherwise
 
 
-def check_model(record: Record, scorer: Scorer, remedy: str = "model.name=PATH") -> None:
+def check_model(record: Record, scorer: Scorer, remedy: str | None = None) -> None:
     """Refuse another model than the one that the prompt was searched for."""
+    if remedy is None:
+        own = scorer.config.scorer.url is None
+        remedy = "model.name=PATH" if own else "scorer.url=URL of its provider"
     found, expected = scorer.facts(), record.facts
     if expected.config_sha256 and found.config_sha256 != expected.config_sha256:
         raise ModelError(
@@ -23,6 +28,18 @@ def check_model(record: Record, scorer: Scorer, remedy: str = "model.name=PATH")
             f"it is another network. Say where the run's model is: {remedy}."
         )
     check_weights(record, found.name, remedy, found.sha256)
+
+
+def check_known(record: Record, model: str | Path | None, remedy: str) -> None:
+    """Refuse to guess where the model of a run lies that was searched through an API: its
+    model.name was not used. `model` is what its user says."""
+    config = record.config
+    if model is None and config.scorer.url is not None and not Path(config.model.name).is_dir():
+        raise ModelError(
+            f"{record.path} was searched with a model behind an API, {record.facts.name} with "
+            f"SHA-256 {record.facts.sha256[:12]}..., and what is done now needs it here. Say where "
+            f"it lies: {remedy}."
+        )
 
 
 def check_weights(record: Record, name: str, remedy: str, found: str) -> None:

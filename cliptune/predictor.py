@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cliptune import subnetwork
 from cliptune.account import outcome
-from cliptune.belonging import check_model, check_prompt, check_same_model
+from cliptune.belonging import check_known, check_model, check_prompt, check_same_model
 from cliptune.config import Config, validate
 from cliptune.errors import ConfigError, ModelError, RunError, TaskError
 from cliptune.formats import Rows
@@ -114,6 +114,7 @@ class Predictor:
                 f"{record.path} has not ended: this is its best prompt so far, of generation "
                 f"{best.number + 1}."
             )
+        check_known(record, model, ELSEWHERE)
         self._config = _here(record.config, model, device, micro_batch)
         task = self._config.task
         self.label_words = task.label_words

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cliptune.belonging import check_same_model, check_weights
+from cliptune.belonging import check_known, check_same_model, check_weights
 from cliptune.config import Config
 from cliptune.errors import ConfigError, RunError
 from cliptune.models.load import family_of, weights_digest
@@ -97,6 +97,7 @@ def named(runs: Sequence[str]) -> list[Served]:
 def refuse_odd(prompts: Sequence[Served], model: str | None) -> None:
     """Refuse what cannot be served together before anything is started."""
     records = [read_run(Config, prompt.run) for prompt in prompts]
+    check_known(records[0], model, "--model PATH")
     name = model or records[0].config.model.name
     for record in records:  # what is no model, or no read-out, is refused
         family_of(record.config.model.model_copy(update={"name": name}))

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,10 +12,15 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+import yaml
 from served import ask, searched
 
+import cliptune
+from cliptune.config import Config
 from cliptune.errors import CliptuneError, ConfigError, ModelError
+from cliptune.export import export
 from cliptune.functions import readout
+from cliptune.record import read_run
 from cluster.classify import Classifier, Limits
 from cluster.prompts import PromptHost
 from jobs.serve import named, refuse_odd
@@ -85,6 +91,24 @@ def test_a_read_out_of_the_users_own_is_found_from_the_users_folder(
     threads = torch.get_num_threads()
     served = Classifier(prompts, Limits(), threads=threads, folder=str(tmp_path))
     assert served._host.infos[0].name == "own"
+
+
+def test_of_a_run_of_a_provider_one_has_to_say_where_the_model_lies(
+    run: Path, model_dir: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(run, copy := tmp_path / "run")
+    tree = yaml.safe_load((copy / "config.yaml").read_text())
+    tree["scorer"]["url"], tree["model"]["name"] = "http://127.0.0.1:9", "roberta-large"
+    (copy / "config.yaml").write_text(yaml.safe_dump(tree))
+    prompts = named([str(copy)])
+    with pytest.raises(ModelError, match=r"a model behind an API, .* it lies: --model PATH\."):
+        refuse_odd(prompts, None)
+    with pytest.raises(ModelError, match="a model behind an API"):
+        cliptune.load(copy)
+    refuse_odd(prompts, str(model_dir))
+    cliptune.load(copy, model=model_dir)
+    export(read_run(Config, str(copy)), "embeddings", tmp_path / "out", str(model_dir))
+    assert "roberta" not in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
