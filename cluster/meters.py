@@ -50,7 +50,7 @@ class Totals:
         counted, in Prometheus' own format."""
         if number >= self._last.get(replica, (0,))[0]:  # reports may overtake each other
             self._last[replica] = (number, self._clock(), report)
-        return prometheus_client.generate_latest(self).decode()  # type: ignore[arg-type]
+        return prometheus_client.generate_latest(self).decode()
 
     def collect(self) -> Iterator[Metric]:
         """Each meter, summed over the replicas."""

@@ -164,8 +164,9 @@ def is_head() -> bool:
     """Whether this machine is the one of its Ray where Serve listens."""
     import ray
 
-    here = ray.get_runtime_context().get_node_id()
-    mine = next(node for node in ray.nodes() if node["NodeID"] == here)
+    ours: Any = ray
+    here = ours.get_runtime_context().get_node_id()
+    mine = next(node for node in ours.nodes() if node["NodeID"] == here)
     return "node:__internal_head__" in mine["Resources"]
 
 
@@ -173,10 +174,11 @@ def _tidy(name: str) -> None:
     """Leave nothing on a Ray that goes on, and what others have begun there meanwhile alone."""
     from ray import serve
 
-    if name in serve.status().applications:
-        serve.delete(name)
-    if not serve.status().applications:
-        serve.shutdown()
+    ours: Any = serve
+    if name in ours.status().applications:
+        ours.delete(name)
+    if not ours.status().applications:
+        ours.shutdown()
 
 
 def read_token(file: Path | None) -> str | None:
