@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cliptune import subnetwork
 from cliptune.account import outcome
-from cliptune.belonging import check_model, check_prompt, check_same_model
+from cliptune.belonging import check_known, check_model, check_prompt, check_same_model
 from cliptune.calibration import calibrated
 from cliptune.config import Config, validate
 from cliptune.errors import ConfigError, ModelError, RunError, TaskError
@@ -82,9 +82,9 @@ def load_together(
     The weights are those of the first run's model unless `model` says where they lie. Raises
     ModelError for a run whose model is another one, or is set up in another way.
     """
-    for record in records[1:]:
-        check_same_model(records[0], record)
     first = _here(records[0].config, model, device, None).model
+    for record in records[1:]:
+        check_same_model(records[0], record, first.name)
     loaded = load_plain(first)
     where: Device = "cuda" if first.device == "cuda" else "cpu"  # for all, whatever their runs had
     return [Predictor(record, first.name, where, loaded=loaded.another()) for record in records]
@@ -115,6 +115,7 @@ class Predictor:
                 f"{record.path} has not ended: this is its best prompt so far, of generation "
                 f"{best.number + 1}."
             )
+        check_known(record, model, ELSEWHERE)
         self._config = _here(record.config, model, device, micro_batch)
         task = self._config.task
         self.label_words = task.label_words
