@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import threading
+import time
 from collections.abc import Callable
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, TypeVar
 
 import requests
@@ -24,6 +27,12 @@ M = TypeVar("M", bound=Message)
 
 FIRST_PATIENCE = 10.0  # seconds for a provider that has not answered yet: its url may be wrong
 LONGEST_PAUSE = 30.0  # seconds between two tries, unless the provider asks for more
+UNHEARD = (  # what becomes of an answer on its way
+    requests.ConnectionError,
+    requests.Timeout,
+    requests.exceptions.ChunkedEncodingError,
+    requests.exceptions.ContentDecodingError,
+)
 AGAIN = (429, 500, 502, 503)  # which status may be another one the next time
 BROKEN = 5  # times that a request may end in 500
 IN_JOURNAL = "What was scored before is in the journal."
@@ -144,7 +153,7 @@ class Provider:
                 timeout=(FIRST_PATIENCE, self._settings.timeout),
                 allow_redirects=False,
             )
-        except (requests.ConnectionError, requests.Timeout) as error:
+        except UNHEARD as error:
             raise _Again(f"No answer from the provider at {self.url}: {_reason(error)}.") from None
         except requests.RequestException as error:
             raise ConfigError(f"scorer.url {self.url} cannot be asked: {error}") from None
@@ -190,7 +199,7 @@ class Provider:
         )
 
 
-class TooMuch(Exception):  # noqa: N818 - not the end: the request is sent again in parts
+class TooMuch(ScorerError):  # noqa: N818 - seldom the end: units are sent again in parts
     """A request is too large, or takes too long, for the provider."""
 
 
@@ -222,10 +231,14 @@ def _bearer(request: requests.PreparedRequest) -> requests.PreparedRequest:
 
 
 def _seconds(header: str | None) -> float | None:
-    try:
-        return None if header is None else max(0.0, float(header))
-    except ValueError:  # a date
+    """What Retry-After says: seconds, or a date."""
+    if header is None:
         return None
+    with contextlib.suppress(ValueError):
+        return max(0.0, float(header))
+    with contextlib.suppress(ValueError):
+        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
+    return None
 
 
 def _reason(error: Exception) -> str:
@@ -234,6 +247,8 @@ def _reason(error: Exception) -> str:
         return "it took longer than scorer.timeout"
     if isinstance(error, requests.ConnectTimeout):
         return "the connection took too long"
+    if not isinstance(error, requests.ConnectionError):
+        return "it broke off"
     if isinstance(error, requests.exceptions.SSLError):
         return "its certificate is not trusted"
     text = str(error)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from starlette.responses import Response
 
 from cliptune import asking as asking_module
 from cliptune import remote
+from cliptune.asking import TooMuch
 from cliptune.config import Config, validate
 from cliptune.errors import CliptuneError, ConfigError, ModelError, OutOfMemoryError, ScorerError
 from cliptune.local import LocalScorer
@@ -138,6 +140,24 @@ def test_a_busy_provider_is_asked_again_after_as_long_as_it_says(
     assert scorer.usage.retries == 6
     assert scorer.usage.bill is not None
     assert scorer.usage.bill.retries == 6
+
+
+def test_a_busy_provider_may_name_the_time_of_the_next_try(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = parsedate_to_datetime("Sun, 22 Nov 2026 08:00:00 GMT").timestamp()
+    monkeypatch.setattr("cliptune.asking.time.time", lambda: now)
+    assert asking_module._seconds("Sun, 22 Nov 2026 08:00:07 GMT") == 7
+    assert asking_module._seconds("Sun, 22 Nov 2026 07:00:00 GMT") == 0
+    assert asking_module._seconds("7") == 7
+    assert asking_module._seconds("soon") is None
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(config: Config, provider: Here) -> None:
+    scorer = scorer_of(config)
+    provider.instead += [Response("{", headers={"content-length": "1000"}) for _ in range(2)]
+    assert np.array_equal(scorer.score(latents()), local(config).score(latents()))
+    assert scorer.usage.retries == 2
 
 
 def test_a_session_that_is_forgotten_is_sent_again(
@@ -286,6 +306,15 @@ def test_one_micro_batch_that_takes_too_long(config: Config, provider: Here) -> 
     provider.instead += [text(504, '{"error": "timeout", "message": "too long."}')] * 9
     with pytest.raises(ScorerError, match=r"answered: too long\. What was scored before"):
         scorer.score(latents())
+
+
+@pytest.mark.parametrize("status", [413, 504])
+def test_a_task_that_is_too_much_for_the_provider(
+    status: int, config: Config, provider: Here
+) -> None:
+    said = '{"error": "too_much", "message": "more than 600 bytes: raise --megabytes."}'
+    provider.instead.append(text(status, said))
+    assert "answered: more than 600 bytes: raise --megabytes." in sentence(TooMuch, config)
 
 
 def test_a_server_that_is_no_provider(config: Config, provider: Here) -> None:

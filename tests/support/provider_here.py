@@ -31,8 +31,8 @@ class Here:
         request = Request(scope, receive)
         self.paths.append(request.url.path)
         if self.instead:
+            response = self.instead.pop(0)  # before anything else may come between
             await request.body()
-            response = self.instead.pop(0)
         else:
             response = await self.provider(request)
         await response(scope, receive, send)
