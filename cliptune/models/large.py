@@ -6,12 +6,15 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor, nn
 from transformers import BitsAndBytesConfig
 
 from cliptune.errors import ConfigError, OutOfMemoryError
 
 if TYPE_CHECKING:
     from cliptune.config import ModelConfig
+
+BLOCK = 64  # weights of 4 bits that share a scale
 
 
 def placement(config: ModelConfig, gpus: int) -> dict[str, Any]:
@@ -37,6 +40,19 @@ def placement(config: ModelConfig, gpus: int) -> dict[str, Any]:
             bnb_4bit_compute_dtype=getattr(torch, config.dtype),
         )
     return given
+
+
+def quantised_bytes(module: Any, quantize: str) -> dict[Tensor, int]:
+    """What each weight that bitsandbytes quantises comes to; `module` is one that is not yet.
+
+    They are those of all linear layers but the vocabulary's. A number in single precision goes
+    with each row of 8 bits a weight, and with each block of 4 bits.
+    """
+    head = module.get_output_embeddings()
+    weights = [m.weight for m in module.modules() if type(m) is nn.Linear and m is not head]
+    if quantize == "8bit":
+        return {weight: weight.numel() + 4 * len(weight) for weight in weights}
+    return {weight: weight.numel() // 2 + 4 * -(-weight.numel() // BLOCK) for weight in weights}
 
 
 def refuse_offloaded(module: Any, config: ModelConfig) -> None:

@@ -1,6 +1,7 @@
 """Spreading and quantising a model: what from_pretrained is given, and what it comes to here."""
 
 import importlib.util
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from cliptune.errors import ConfigError, OutOfMemoryError
 from cliptune.local import LocalScorer
 from cliptune.models import large, load
 from cliptune.models.causal_lm import CausalLM
+from cliptune.probe import thinned_bytes, weight_bytes
 from cliptune.task import load_task
 
 TASK = {"template": "{text} . it was {mask}"}
@@ -105,21 +107,49 @@ def test_a_model_that_the_gpus_do_not_hold_is_refused(place: str) -> None:
     large.refuse_offloaded(SimpleNamespace(hf_device_map={"": 1}), model(name="big"))
 
 
-@pytest.mark.parametrize("bits", ["8bit", "4bit"])
-def test_a_quantised_model_is_searched(bits: str, tmp_path: Path, task_dir: Path) -> None:
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose layers are as wide as bitsandbytes' blocks, where that is installed."""
     for package in ("accelerate", "bitsandbytes"):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed: pip install 'cliptune[large]'")
     torch.manual_seed(0)
-    tokenizer = families.byte_level()
-    folder = families.save("Qwen2", tmp_path)
-    shape = {"hidden_size": 128, "intermediate_size": 256}  # bitsandbytes' blocks are 64 wide
+    folder = families.save("Qwen2", tmp_path_factory.mktemp("wide"))
+    shape = {"hidden_size": 128, "intermediate_size": 256}
     config = AutoConfig.from_pretrained(folder, **shape)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("bits", ["8bit", "4bit"])
+def test_what_quantised_weights_take_is_known_without_them(
+    bits: str, tied: bool, wide: Path, tmp_path: Path, task_dir: Path
+) -> None:
+    folder = shutil.copytree(wide, tmp_path / "model")
+    config = AutoConfig.from_pretrained(folder, tie_word_embeddings=tied)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    settings = tiny.config(folder, task_dir, task=TASK, model={"quantize": bits})
+    task = load_task(settings.task)
+    structure = load.load_structure(settings, task).module
+    module = load.load_plain(settings.model).module
+    held = sum(weight.nbytes for weight in [*module.parameters(), *module.buffers()])
+    for layer in module.modules():
+        weight = getattr(layer, "weight", None)
+        if (state := getattr(weight, "quant_state", None)) is not None:
+            held += state.absmax.nbytes
+        elif (scales := getattr(weight, "SCB", None)) is not None:
+            held += scales.nbytes
+    assert weight_bytes(structure, torch.float32, bits) == held
+    assert held < weight_bytes(structure, torch.float32)
+    assert thinned_bytes(structure, torch.float32, settings.ensemble, bits) == 0
+
+
+@pytest.mark.parametrize("bits", ["8bit", "4bit"])
+def test_a_quantised_model_is_searched(bits: str, wide: Path, task_dir: Path) -> None:
     scored = []
     for quantize in (None, bits):
-        settings = tiny.config(folder, task_dir, task=TASK, model={"quantize": quantize})
+        settings = tiny.config(wide, task_dir, task=TASK, model={"quantize": quantize})
         scorer = LocalScorer(settings, load_task(settings.task))
         weights = scorer.model.module.model.layers[0].mlp.down_proj.weight
         assert weights.is_floating_point() == (quantize is None)
