@@ -16,6 +16,7 @@ import yaml
 from clusters import one_machine
 from command import SCRIPT, cliptune_here, environment
 from processes import eventually
+from provider_here import listening, provider_of
 from runs import journal_bytes
 from trials_here import Here
 
@@ -75,6 +76,19 @@ def test_a_sweep_on_ray_tune_from_its_file_to_the_ranking(file: Path, one_ray: N
     assert None not in table["accuracy.ensemble.test"]
     for trial in trials(file):
         assert len(journal_bytes(file.parent / "out/trials" / trial["name"])) == 3
+
+
+def test_trials_of_a_model_behind_an_api_wait_for_no_actors(
+    file: Path, model_dir: Path, one_ray: None
+) -> None:
+    """They would never fit: the cluster has one CPU and no GPU."""
+    actors = ("cluster.actors=64", "cluster.gpus_per_actor=1", "model.dtype=auto")
+    with listening(provider_of(model_dir)) as provider:
+        done = go(file, f"scorer.url={provider.url}", *actors, "model.device=auto")
+    assert done.returncode == 0, done.stderr
+    assert [trial["state"] for trial in trials(file)] == ["done", "done"]
+    table = pq.read_table(file.parent / "out/table.parquet").to_pydict()
+    assert table["cost.prompts_scored"] == [12, 12]
 
 
 def test_the_trials_are_listed_and_not_run(file: Path, here: Here) -> None:
