@@ -95,14 +95,18 @@ def predict(
         ),
     ] = None,
     file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A .jsonl, .csv, .parquet or .txt file.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A .jsonl, .json, .csv, .tsv, .parquet, .arrow, .feather or .txt file.",
+        ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Write all columns and the predictions there, as .jsonl, .csv or .parquet; "
-            "replaced where it is there.",
+            help="Write all columns and the predictions there, as .jsonl, .csv, .tsv, .parquet, "
+            ".arrow or .feather; replaced where it is there.",
         ),
     ] = None,
     ensemble: Annotated[
@@ -112,6 +116,10 @@ def predict(
         str | None, typer.Option(metavar="PATH", help="Where the run's model lies now.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; the run's if not given.")] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="CPU threads; as many as there are cores if not given."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object a text.")] = False,
 ) -> None:
     """Classify texts with the prompt of a run."""
@@ -124,6 +132,7 @@ def predict(
         out=out,
         model=model,
         device=device,
+        threads=threads,
         ensemble=ensemble,
         as_json=json,
     )
