@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from cliptune.config import ModelConfig
 
 BLOCK = 64  # weights of 4 bits that share a scale
+OUTPUTS = 32  # that bitsandbytes computes together on a CPU
 
 
 def placement(config: ModelConfig, gpus: int) -> dict[str, Any]:
@@ -34,6 +36,7 @@ def placement(config: ModelConfig, gpus: int) -> dict[str, Any]:
             )
     given: dict[str, Any] = {"device_map": "balanced" if several else {"": config.device}}
     if config.quantize is not None:
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # else a line a forward pass
         given["quantization_config"] = BitsAndBytesConfig(
             load_in_8bit=config.quantize == "8bit",
             load_in_4bit=config.quantize == "4bit",
@@ -66,3 +69,19 @@ def refuse_offloaded(module: Any, config: ModelConfig) -> None:
             f"{config.name} does not fit into the memory of an actor's GPUs. More of them "
             "(cluster.gpus_per_actor), a smaller model or model.quantize=4bit would do."
         )
+
+
+def refuse_widths(module: Any, config: ModelConfig) -> None:
+    """Refuse layers that bitsandbytes, where it uses a CPU's bfloat16, could not lay out anew for
+    it: it would say so in the first forward pass, in terms of its own."""
+    if config.quantize != "4bit" or config.device != "cpu":
+        return
+    for name, layer in module.named_modules():
+        if not getattr(layer, "support_avx512bf16_for_cpu", False):
+            continue
+        if layer.in_features % BLOCK or layer.out_features % OUTPUTS:
+            raise ConfigError(
+                f"model.quantize=4bit: on this CPU a layer must have a multiple of {BLOCK} inputs "
+                f"and of {OUTPUTS} outputs; {name} of {config.name} has {layer.in_features} and "
+                f"{layer.out_features}. Choose model.quantize=8bit, or none."
+            )

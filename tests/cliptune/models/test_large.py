@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from cliptune.config import ModelConfig
@@ -143,6 +144,25 @@ def test_what_quantised_weights_take_is_known_without_them(
     assert weight_bytes(structure, torch.float32, bits) == held
     assert held < weight_bytes(structure, torch.float32)
     assert thinned_bytes(structure, torch.float32, settings.ensemble, bits) == 0
+
+
+def layer(inputs: int, outputs: int, packs: bool = True) -> nn.Module:
+    """As bitsandbytes makes one, as far as it is looked at."""
+    made = nn.Linear(inputs, outputs, device="meta")
+    made.support_avx512bf16_for_cpu = packs
+    return made
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(32, 64), (96, 64), (64, 100)])
+def test_widths_that_four_bits_on_a_cpu_cannot_have_are_refused(inputs: int, outputs: int) -> None:
+    here = model(name="tiny", device="cpu", quantize="4bit")
+    module = nn.ModuleDict({"good": layer(128, 192), "narrow": layer(inputs, outputs)})
+    said = f"multiple of 64 inputs and of 32 outputs; narrow of tiny has {inputs} and {outputs}"
+    with pytest.raises(ConfigError, match=said):
+        large.refuse_widths(module, here)
+    for other in ({"device": "cuda"}, {"quantize": "8bit"}, {"quantize": None}):
+        large.refuse_widths(module, here.model_copy(update=other))
+    large.refuse_widths(nn.ModuleDict({"slow": layer(inputs, outputs, packs=False)}), here)
 
 
 @pytest.mark.parametrize("bits", ["8bit", "4bit"])
