@@ -62,6 +62,7 @@ def facts(record: Record, found: Outcome) -> dict[str, str]:
     task, prompt, search = config.task, config.prompt, config.search
     seeds = {name: getattr(config, name).seed for name in ("search", "prompt", "ensemble", "task")}
     layers = f" at each of {prompt.layers} layers" if prompt.layers > 1 else ""
+    calibrated = "; class biases from the training examples" if search.calibrate else ""
     fewer = f" with {config.model.quantize} weights" if config.model.quantize else ""
     rows = {
         "run": record.path,
@@ -73,7 +74,7 @@ def facts(record: Record, found: Outcome) -> dict[str, str]:
         f"dimensions{layers}; init {prompt.init}",
         "networks": _networks(config),
         "search": f"{search.method}, {search.population} prompts a generation, loss {search.loss}; "
-        f"chosen by {search.selection}",
+        f"chosen by {search.selection}{calibrated}",
         "seeds": ", ".join(f"{name} {seed}" for name, seed in seeds.items()),
     }
     if (best := record.best) is not None:

@@ -84,7 +84,7 @@ class Provider:
         patience = self._settings.patience
         trying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(_Again),
-            wait=_pause,
+            wait=lambda state: self._pause(state, patience),
             stop=lambda state: self._enough(state, patience),
             sleep=self._sleep,
             before_sleep=self._count_retry,
@@ -103,9 +103,25 @@ class Provider:
     def _enough(self, state: tenacity.RetryCallState, patience: float) -> bool:
         error = state.outcome.exception() if state.outcome else None
         broken = isinstance(error, _BrokenError) and state.attempt_number >= BROKEN
+        left = self._left(state, patience)
+        return broken or left <= 0.0 or state.upcoming_sleep > left or self._over.is_set()
+
+    def _pause(self, state: tenacity.RetryCallState, patience: float) -> float:
+        """Seconds until the next try: what the provider asks for, else longer each time; the last
+        try is at the end of our patience."""
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, _UnknownSessionError):
+            return 0.0
+        asked = getattr(error, "after", None)
+        if asked is not None:
+            return float(asked * random.uniform(1.0, 1.25))  # noqa: S311 - not all come at once
+        pause = min(LONGEST_PAUSE, 0.25 * 2**state.attempt_number) * random.uniform(0.5, 1.0)  # noqa: S311
+        return float(max(0.0, min(pause, self._left(state, patience))))
+
+    def _left(self, state: tenacity.RetryCallState, patience: float) -> float:
+        """Seconds that we go on trying."""
         limit = patience if self._met else min(patience, FIRST_PATIENCE)
-        spent = (state.seconds_since_start or 0.0) + state.upcoming_sleep
-        return broken or spent > limit or self._over.is_set()
+        return limit - (state.seconds_since_start or 0.0)
 
     def _sleep(self, seconds: float) -> None:
         self._over.wait(seconds)
@@ -203,17 +219,6 @@ def _bearer(request: requests.PreparedRequest) -> requests.PreparedRequest:
     if token := os.environ.get(TOKEN):
         request.headers["Authorization"] = f"Bearer {token}"
     return request
-
-
-def _pause(state: tenacity.RetryCallState) -> float:
-    """Seconds until the next try: what the provider asks for, else longer each time."""
-    error = state.outcome.exception() if state.outcome else None
-    if isinstance(error, _UnknownSessionError):
-        return 0.0
-    asked = getattr(error, "after", None)
-    if asked is not None:
-        return float(asked * random.uniform(1.0, 1.25))  # noqa: S311 - so that not all come at once
-    return float(min(LONGEST_PAUSE, 0.25 * 2**state.attempt_number) * random.uniform(0.5, 1.0))  # noqa: S311
 
 
 def _seconds(header: str | None) -> float | None:

@@ -1,17 +1,19 @@
 """A closer look at a prompt on one split: more measures, and how far the subnetworks agree."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cliptune.calibration import calibrated
 from cliptune.evaluation import ENSEMBLE, MANUAL, TUNED
 from cliptune.metrics import Probabilities, accuracy, agreement, confusion, macro_f1, negative_loss
 from cliptune.rewards import log_probabilities
 from cliptune.scorer import Scorer
 from cliptune.subnetwork import FULL_NETWORK, SubnetworkSpec, ensemble
-from cliptune.types import Labels, Latent
+from cliptune.types import Biases, Labels, Latent
 
 
 @dataclass(frozen=True)
@@ -35,13 +37,15 @@ class Assessment:
     agreement: float | None  # of their predictions, mean over pairs
 
 
-def assess(scorer: Scorer, latent: Latent, generation: int, split: str) -> Assessment:
+def assess(
+    scorer: Scorer, latent: Latent, generation: int, split: str, biases: Biases | None = None
+) -> Assessment:
     """Score a prompt again as the table at the end of a search does; see `evaluate`."""
     config = scorer.config.ensemble
     critics = () if config.mode == "none" else ensemble(config, generation)
     labels = scorer.task[split].labels
-    manual = _probabilities(scorer, None, split, FULL_NETWORK)[0]
-    tuned = _probabilities(scorer, latent, split, FULL_NETWORK, *critics)
+    manual = _probabilities(scorer, None, split, [FULL_NETWORK])[0]
+    tuned = _probabilities(scorer, latent, split, [FULL_NETWORK, *critics], biases)
     rows = {MANUAL: _measure(manual, labels), TUNED: _measure(tuned[0], labels)}
     if critics:
         rows[ENSEMBLE] = _measure(tuned[1:].mean(axis=0), labels)
@@ -55,12 +59,16 @@ def assess(scorer: Scorer, latent: Latent, generation: int, split: str) -> Asses
 
 
 def _probabilities(
-    scorer: Scorer, latent: Latent | None, split: str, *networks: SubnetworkSpec
+    scorer: Scorer,
+    latent: Latent | None,
+    split: str,
+    networks: Sequence[SubnetworkSpec],
+    biases: Biases | None = None,
 ) -> NDArray[np.float64]:
     """`(networks, examples, classes)`."""
     latents = None if latent is None else latent[None]
     scores: NDArray[Any] = scorer.class_scores(latents, split, networks)[0]
-    return np.exp(log_probabilities(scores))
+    return np.exp(log_probabilities(calibrated(scores, biases)))
 
 
 def _measure(probabilities: Probabilities, labels: Labels) -> Measures:

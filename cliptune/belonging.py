@@ -1,5 +1,7 @@
 """Whether a model and a prompt are those of a run."""
 
+from pathlib import Path
+
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load
@@ -14,8 +16,11 @@ from cliptune.storage import open_folder
 TOLERANCE = 1e-4  # of the prompt's largest value, between machines that round otherwise
 
 
-def check_model(record: Record, scorer: Scorer, remedy: str = "model.name=PATH") -> None:
+def check_model(record: Record, scorer: Scorer, remedy: str | None = None) -> None:
     """Refuse another model than the one that the prompt was searched for."""
+    if remedy is None:
+        own = scorer.config.scorer.url is None
+        remedy = "model.name=PATH" if own else "scorer.url=URL of its provider"
     found, expected = scorer.facts(), record.facts
     if expected.config_sha256 and found.config_sha256 != expected.config_sha256:
         raise ModelError(
@@ -23,6 +28,18 @@ def check_model(record: Record, scorer: Scorer, remedy: str = "model.name=PATH")
             f"it is another network. Say where the run's model is: {remedy}."
         )
     check_weights(record, found.name, remedy, found.sha256)
+
+
+def check_known(record: Record, model: str | Path | None, remedy: str) -> None:
+    """Refuse to guess where the model of a run lies that was searched through an API: its
+    model.name was not used. `model` is what its user says."""
+    config = record.config
+    if model is None and config.scorer.url is not None and not Path(config.model.name).is_dir():
+        raise ModelError(
+            f"{record.path} was searched with a model behind an API, {record.facts.name} with "
+            f"SHA-256 {record.facts.sha256[:12]}..., and what is done now needs it here. Say where "
+            f"it lies: {remedy}."
+        )
 
 
 def check_weights(record: Record, name: str, remedy: str, found: str) -> None:
@@ -36,8 +53,8 @@ def check_weights(record: Record, name: str, remedy: str, found: str) -> None:
         )
 
 
-def check_same_model(first: Record, other: Record) -> None:
-    """Refuse runs that one copy of a model cannot serve."""
+def check_same_model(first: Record, other: Record, model: str) -> None:
+    """Refuse runs that one copy of a model cannot serve; `model` is where it lies now."""
     same = other.facts.sha256 == first.facts.sha256
     if not same or other.facts.config_sha256 != first.facts.config_sha256:
         raise ModelError(
@@ -47,11 +64,22 @@ def check_same_model(first: Record, other: Record) -> None:
         )
     for name in ("readout", "dtype", "quantize"):
         one, two = (getattr(record.config.model, name) for record in (first, other))
-        if one != two:
+        if one != two and not (name == "readout" and _same_readout(first, other, model)):
             raise ModelError(
                 f"model.{name} is {two} in {other.path} and {one} in {first.path}: they cannot "
                 "share one model. Load each by itself."
             )
+
+
+def _same_readout(first: Record, other: Record, model: str) -> bool:
+    """Whether two ways to write it come to the same, as auto does to what it stands for."""
+    from cliptune.models.load import family_of  # imports torch
+
+    one, two = (
+        family_of(record.config.model.model_copy(update={"name": model}))
+        for record in (first, other)
+    )
+    return one is two
 
 
 def check_prompt(record: Record, best: Generation, scorer: Scorer) -> None:

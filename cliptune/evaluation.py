@@ -5,15 +5,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cliptune.calibration import calibrated, class_biases
 from cliptune.journal import Validation
 from cliptune.metrics import accuracy, confusion, find_metric, macro_f1, negative_loss
 from cliptune.rewards import log_probabilities
 from cliptune.scorer import Scorer
 from cliptune.subnetwork import FULL_NETWORK, ensemble
 from cliptune.task import SPLITS
-from cliptune.types import Latent
+from cliptune.types import Biases, Latent
 
 MANUAL = "manual prompt"
+CALIBRATED = "manual, calibrated"
 TUNED = "tuned prompt"
 ENSEMBLE = "thinned ensemble"
 
@@ -27,12 +29,21 @@ class Row:
     confusion: list[list[int]] | None = None  # test examples by right class and predicted class
 
 
-def validate(scorer: Scorer, latent: Latent | None) -> Validation:
-    """A prompt, or none, on the validation set through the full network."""
+def calibrate(scorer: Scorer, latent: Latent | None) -> Biases | None:
+    """The class biases of a prompt, or of none, in the full network; none unless asked for."""
+    if not scorer.config.search.calibrate:
+        return None
+    latents = None if latent is None else latent[None]
+    scores = scorer.class_scores(latents, "train", [FULL_NETWORK])[0, 0]
+    return class_biases(scores, scorer.task["train"].labels)
+
+
+def validate(scorer: Scorer, latent: Latent | None, biases: Biases | None = None) -> Validation:
+    """A prompt, or none, on the validation set through the full network, with its class biases."""
     latents = None if latent is None else latent[None]
     scores = scorer.class_scores(latents, "validation", [FULL_NETWORK])[0, 0]
     labels = scorer.task["validation"].labels
-    probabilities = np.exp(log_probabilities(scores))
+    probabilities = np.exp(log_probabilities(calibrated(scores, biases)))
     return Validation(
         accuracy=accuracy(probabilities, labels),
         loss=-negative_loss(probabilities, labels),
@@ -41,21 +52,29 @@ def validate(scorer: Scorer, latent: Latent | None) -> Validation:
     )
 
 
-def evaluate(scorer: Scorer, latent: Latent, generation: int) -> list[Row]:
+def evaluate(
+    scorer: Scorer, latent: Latent, generation: int, biases: Biases | None = None
+) -> list[Row]:
     """The table: no soft prompt, the tuned one, and its thinned ensemble's mean probabilities.
 
     `generation` is the one that the prompt comes from: with dynamic clipping, its own masks
-    are the ensemble. Without clipping there is none.
+    are the ensemble. Without clipping there is none. With the prompt's class `biases`, which its
+    ensemble shares, there is also a row of no soft prompt with biases of its own.
     """
     config = scorer.config.ensemble
     critics = () if config.mode == "none" else ensemble(config, generation)
     accuracies: dict[str, dict[str, float]] = defaultdict(dict)
     confusions: dict[str, list[list[int]]] = {}
+    bare = calibrate(scorer, None)
     for split in SPLITS:
         labels = scorer.task[split].labels
         manual = scorer.class_scores(None, split, [FULL_NETWORK])[0, 0]
         tuned = scorer.class_scores(latent[None], split, [FULL_NETWORK, *critics])[0]
-        found = {MANUAL: manual, TUNED: tuned[0]}
+        tuned = calibrated(tuned, biases)
+        found = {MANUAL: manual}
+        if bare is not None:
+            found[CALIBRATED] = calibrated(manual, bare)
+        found[TUNED] = tuned[0]
         if critics:
             found[ENSEMBLE] = np.exp(log_probabilities(tuned[1:])).mean(axis=0)
         for name, scores in found.items():

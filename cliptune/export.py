@@ -96,6 +96,7 @@ def recipe(record: RunRecord[Config], model: FrozenModel) -> Recipe:
             "card would not know how to come to its scores. `cliptune predict` does."
         )
     words, beginning, mask = None, None, None
+    own = record.config.scorer.url is None  # else model.name was not used
     if isinstance(model, WordModel):
         words = tuple(model.find_label_words())
     if isinstance(model, Seq2Seq):
@@ -104,7 +105,7 @@ def recipe(record: RunRecord[Config], model: FrozenModel) -> Recipe:
     elif model.readout != "causal-lm" and model.task.template.has_mask:
         mask = str(model.tokenizer.mask_token)
     return Recipe(
-        base_model=public_name(record.config.model.name),
+        base_model=public_name(record.config.model.name if own else record.facts.name),
         base_model_sha256=record.facts.sha256,
         readout=model.readout,
         prompt_length=record.config.prompt.length,

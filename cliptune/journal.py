@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from cliptune.errors import RunError
 from cliptune.storage import Folder
-from cliptune.types import Fitness, Latent, Latents, Rewards
+from cliptune.types import Biases, Fitness, Latent, Latents, Rewards
 
 SCHEMA_VERSION = 2
 VERSION = b"cliptune.schema_version"
@@ -25,6 +26,7 @@ PREVIOUS = b"cliptune.previous"
 OWN = b"cliptune.own"
 MICRO_BATCH = b"cliptune.micro_batch"
 MEAN = b"cliptune.mean"
+BIASES = b"cliptune.biases"
 OWN_PREFIX = b"sha256:"
 OWN_PATTERN = re.compile(rb"sha256:([0-9a-f]{64})")
 BLANK = b"0" * 64
@@ -75,6 +77,7 @@ class Generation:
     validation: Validation
     micro_batch: int | None = None  # where memory ran out: rows from here on; else the config's
     mean: Latent | None = None  # what the candidates were drawn around, where that is validated
+    biases: Biases | None = None  # of the validated prompt, where class scores are calibrated
 
     @property
     def validated(self) -> Latent:
@@ -118,8 +121,9 @@ class Journal:
         metadata = {PREVIOUS: self._previous.encode()}
         if generation.micro_batch is not None:
             metadata[MICRO_BATCH] = str(generation.micro_batch).encode()
-        if generation.mean is not None:
-            metadata[MEAN] = generation.mean.astype("<f8").tobytes().hex().encode()
+        for key, numbers in ((MEAN, generation.mean), (BIASES, generation.biases)):
+            if numbers is not None:
+                metadata[key] = numbers.astype("<f8").tobytes().hex().encode()
         content = sealed(_to_table(generation), metadata)
         self._folder.write(name, content)
         self._previous = unsealed(content) or ""
@@ -224,7 +228,7 @@ def _to_table(generation: Generation) -> pa.Table:
 
 def _from_table(table: pa.Table) -> Generation:
     columns, metadata = table.to_pydict(), table.schema.metadata
-    micro_batch, mean = metadata.get(MICRO_BATCH), metadata.get(MEAN)
+    micro_batch = metadata.get(MICRO_BATCH)
     best = next(i for i, value in enumerate(columns["validation"]) if value is not None)
     return Generation(
         number=columns["generation"][0],
@@ -240,8 +244,13 @@ def _from_table(table: pa.Table) -> Generation:
             score=columns["validation_score"][best],
         ),
         micro_batch=None if micro_batch is None else int(micro_batch),
-        mean=None if mean is None else np.frombuffer(bytes.fromhex(mean.decode()), "<f8"),
+        mean=_numbers(metadata.get(MEAN)),
+        biases=_numbers(metadata.get(BIASES)),
     )
+
+
+def _numbers(value: bytes | None) -> NDArray[np.float64] | None:
+    return None if value is None else np.frombuffer(bytes.fromhex(value.decode()), "<f8")
 
 
 def _open(place: str, content: bytes, own: str | None) -> pa.Table:

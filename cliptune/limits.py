@@ -6,11 +6,18 @@ from cliptune.config import Config
 from cliptune.errors import ConfigError
 from cliptune.journal import Generation, best_of
 from cliptune.strategy import Strategy
+from cliptune.task import Task
 
 
 def passes_a_generation(config: Config, examples: int) -> int:
     """Forward passes that score one population: prompts x subnetworks x training examples."""
     return config.search.population * config.ensemble.size * examples
+
+
+def validation_passes(config: Config, task: Task, generations: int) -> int:
+    """Forward passes that try so many generations' best, and no prompt once, on validation."""
+    tried = (generations + 1) * len(task["validation"])
+    return tried + (generations * len(task["train"]) if config.search.calibrate else 0)
 
 
 def generations(config: Config, examples: int) -> int | None:

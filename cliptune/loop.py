@@ -9,7 +9,7 @@ from dataclasses import replace
 from cliptune import functions, limits
 from cliptune.config import Config
 from cliptune.errors import RunError, StrategyError
-from cliptune.evaluation import evaluate, validate
+from cliptune.evaluation import calibrate, evaluate, validate
 from cliptune.journal import Generation, best_of
 from cliptune.observer import Observer, Progress
 from cliptune.record import Cost, Result, Telemetry
@@ -151,10 +151,22 @@ def _advance(number: int, strategy: Strategy, scorer: Scorer) -> Generation:
         rows = scorer.micro_batch
         fitness = functions.mixer.find(ensemble.mixer)(rewards, ensemble.weights)  # (population,)
         best = int(fitness.argmax())
-        validation = validate(scorer, latents[best] if mean is None else mean)
+        chosen = latents[best] if mean is None else mean
+        biases = calibrate(scorer, chosen)
+        validation = validate(scorer, chosen, biases)
     strategy.tell(latents, fitness)
-    smaller = rows if rows != planned else None
-    return Generation(number, latents, rewards, fitness, step_size, best, validation, smaller, mean)
+    return Generation(
+        number=number,
+        latents=latents,
+        rewards=rewards,
+        fitness=fitness,
+        step_size=step_size,
+        best=best,
+        validation=validation,
+        micro_batch=rows if rows != planned else None,
+        mean=mean,
+        biases=biases,
+    )
 
 
 def _finish(
@@ -170,7 +182,7 @@ def _finish(
     latent = best.validated
     config, task = scorer.config, scorer.task
     seconds, before = clock.seconds(), scorer.usage.forward_passes
-    table = evaluate(scorer, latent, best.number)
+    table = evaluate(scorer, latent, best.number, best.biases)
     result = Result(
         run_dir=run.path,
         generation=best.number,
@@ -181,7 +193,7 @@ def _finish(
         cost=Cost(
             prompts_scored=number * config.search.population,
             search_passes=number * limits.passes_a_generation(config, len(task["train"])),
-            validation_passes=(number + 1) * len(task["validation"]),
+            validation_passes=limits.validation_passes(config, task, number),
             evaluation_passes=scorer.usage.forward_passes - before,
             seconds=seconds,
             device_seconds=clock.device_seconds,

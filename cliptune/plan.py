@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cliptune import limits
 from cliptune.config import Config
-from cliptune.evaluation import evaluate, validate
+from cliptune.evaluation import calibrate, evaluate, validate
 from cliptune.scorer import Scorer, Unit, UnitScorer
 from cliptune.subnetwork import SubnetworkSpec
 from cliptune.task import Task
@@ -98,7 +98,7 @@ def plan(config: Config, task: Task, lengths: Mapping[str, Sequence[int]], share
     latents = np.broadcast_to(numbers, (search.population, config.prompt.latent_size))
     counter.score(latents)
     generation = counter.take()
-    validate(scorer, latents[0])
+    validate(scorer, latents[0], calibrate(scorer, latents[0]))
     validation = counter.take()
     validate(scorer, None)
     manual = counter.take()

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from cliptune import subnetwork
 from cliptune.account import outcome
-from cliptune.belonging import check_model, check_prompt, check_same_model
+from cliptune.belonging import check_known, check_model, check_prompt, check_same_model
+from cliptune.calibration import calibrated
 from cliptune.config import Config, validate
 from cliptune.errors import ConfigError, ModelError, RunError, TaskError
 from cliptune.formats import Rows
@@ -81,9 +82,9 @@ def load_together(
     The weights are those of the first run's model unless `model` says where they lie. Raises
     ModelError for a run whose model is another one, or is set up in another way.
     """
-    for record in records[1:]:
-        check_same_model(records[0], record)
     first = _here(records[0].config, model, device, None).model
+    for record in records[1:]:
+        check_same_model(records[0], record, first.name)
     loaded = load_plain(first)
     where: Device = "cuda" if first.device == "cuda" else "cpu"  # for all, whatever their runs had
     return [Predictor(record, first.name, where, loaded=loaded.another()) for record in records]
@@ -114,6 +115,7 @@ class Predictor:
                 f"{record.path} has not ended: this is its best prompt so far, of generation "
                 f"{best.number + 1}."
             )
+        check_known(record, model, ELSEWHERE)
         self._config = _here(record.config, model, device, micro_batch)
         task = self._config.task
         self.label_words = task.label_words
@@ -123,6 +125,7 @@ class Predictor:
         check_model(record, self._scorer, ELSEWHERE)
         check_prompt(record, best, self._scorer)
         self._latents = best.validated[None]
+        self._biases = best.biases
 
     @property
     def model(self) -> FrozenModel:
@@ -194,7 +197,7 @@ class Predictor:
                 "The model's scores are not finite numbers. A wider model.dtype, or another device "
                 "than the run's, may help."
             )
-        return np.exp(log_probabilities(scores))
+        return np.exp(log_probabilities(calibrated(scores, self._biases)))
 
     def _stream(
         self, examples: Iterable[Example], networks: Sequence[SubnetworkSpec], at_once: int

@@ -19,7 +19,8 @@ RESULTS = "results.parquet"
 MAIN = "main"  # the experiment of the paper's table
 BEYOND = "beyond"  # that of ideas, to be compared with the method that they change
 PLAIN = "clip-static"
-MANUAL = "manual"
+MANUAL = "manual"  # the template alone
+CALIBRATED = "calibrated"  # and with class biases that fit the training examples
 SCHEMA = pa.schema(
     [
         ("task", pa.string()),
@@ -42,6 +43,10 @@ PAIRS = (
     ("clip-static", "clip-dynamic"),
     ("clip-static", "random"),
     ("clip-static", "manual"),
+    ("clip-calibrated", "clip-static"),
+    ("clip-calibrated", "bbt-calibrated"),
+    ("clip-calibrated", "calibrated"),
+    ("bbt-calibrated", "bbt"),
     ("deep-bbt", "bbt"),
     ("deep-clip", "clip-static"),
     ("deep-clip", "deep-bbt"),
@@ -58,8 +63,13 @@ def results_of(rows: Iterable[Row], experiment: str) -> list[Row]:
     found = [_result(row, experiment) for row in done]
     if experiment != MAIN:
         return found
-    manual = {(row["task"], row["seed"]): _manual(row) for row in done}
-    return [*manual.values(), *found]
+    manual = {(row["task"], row["seed"]): _manual(row, MANUAL) for row in done}
+    calibrated = {
+        (row["task"], row["seed"]): _manual(row, CALIBRATED)
+        for row in done
+        if row.get("accuracy.calibrated.test") is not None
+    }
+    return [*manual.values(), *calibrated.values(), *found]
 
 
 def table_of(results: Sequence[Row]) -> pa.Table:
@@ -107,15 +117,16 @@ def _result(row: Row, experiment: str) -> Row:
     }
 
 
-def _manual(row: Row) -> Row:
+def _manual(row: Row, method: str) -> Row:
+    """What a search's table says of no soft prompt, `manual` or `calibrated`."""
     return {
         "task": row["task"],
         "seed": row["seed"],
-        "method": MANUAL,
+        "method": method,
         "setting": MAIN,
-        "validation_accuracy": row["accuracy.manual.validation"],
-        "test_accuracy": row["accuracy.manual.test"],
-        "test_f1": row.get("f1.manual.test"),
+        "validation_accuracy": row[f"accuracy.{method}.validation"],
+        "test_accuracy": row[f"accuracy.{method}.test"],
+        "test_f1": row.get(f"f1.{method}.test"),
         "prompts_scored": 0,
         "forward_passes": 0,
         "seconds": 0.0,

@@ -20,7 +20,7 @@ Reward = Callable[[ClassScores, Labels, float], NDArray[np.float64]]
 Mix = Callable[[Rewards, Weights | None], Fitness]
 
 
-def log_probabilities(scores: ClassScores) -> NDArray[np.float64]:
+def log_probabilities(scores: NDArray[np.floating]) -> NDArray[np.float64]:
     """Log-softmax over the classes, in float64: `(..., classes)` to the same shape."""
     logits = scores.astype(np.float64)
     with np.errstate(invalid="ignore"):  # infinite scores become NaN, which the scorer refuses

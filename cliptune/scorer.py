@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from cliptune.calibration import calibrated, class_biases
 from cliptune.errors import ModelError, OutOfMemoryError
+from cliptune.functions import loss
 from cliptune.hashing import digest
 from cliptune.randomness import generator
 from cliptune.subnetwork import SubnetworkSpec, ensemble
@@ -240,7 +242,7 @@ class UnitScorer(ABC):
 
     def _score(self, latents: Latents, generation: int) -> Rewards:
         subnetworks = ensemble(self.config.ensemble, generation)
-        rewards = self._run(latents, "train", subnetworks, reduce=True).mean(axis=-1)
+        rewards = self._rewards(latents, subnetworks).mean(axis=-1)
         if len(bad := np.argwhere(~np.isfinite(rewards))):
             candidate, subnetwork = bad[0]
             raise ModelError(
@@ -249,6 +251,18 @@ class UnitScorer(ABC):
                 "A wider model.dtype or a smaller prompt.scale may help."
             )
         return np.asarray(rewards)
+
+    def _rewards(
+        self, latents: Latents, subnetworks: Sequence[SubnetworkSpec]
+    ) -> NDArray[np.float64]:
+        """`(population, subnetworks, examples)`."""
+        search = self.config.search
+        if not search.calibrate:
+            return self._run(latents, "train", subnetworks, reduce=True)
+        scores = self._run(latents, "train", subnetworks, reduce=False)
+        labels = self.task["train"].labels
+        fair = calibrated(scores, class_biases(scores, labels))
+        return loss.find(search.loss)(fair, labels, search.margin)
 
     def _run(
         self,

@@ -5,30 +5,20 @@ busy one has large batches.
 """
 
 import asyncio
-import logging
-import traceback
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from cliptune.errors import CliptuneError
-
 K = TypeVar("K", bound=Hashable)
 I = TypeVar("I")  # noqa: E741 - of items
 R = TypeVar("R")
 Work = Callable[[K, Sequence[I]], Sequence[R]]  # one result an item
 
-LOG = logging.getLogger("cliptune.serve")
-
 
 class FullError(Exception):
     """As many wait already as may."""
-
-
-class DefectError(Exception):
-    """The work failed in a way it should not; the log says more."""
 
 
 @dataclass(eq=False)
@@ -98,7 +88,7 @@ class Batcher(Generic[K, I, R]):
                     if not request.answer.done():
                         await self._compute([request])
             elif not batch[0].answer.done():
-                batch[0].answer.set_exception(_told(error))
+                batch[0].answer.set_exception(error)
             return
         start = 0
         for request in batch:
@@ -106,12 +96,3 @@ class Batcher(Generic[K, I, R]):
             if not request.answer.done():
                 request.answer.set_result(found[start:end])
             start = end
-
-
-def _told(error: Exception) -> Exception:
-    """What a user hears. The log hears where it happened and no message: texts may be in it."""
-    if isinstance(error, CliptuneError):
-        return error
-    where = "".join(traceback.format_tb(error.__traceback__))
-    LOG.error("A batch failed with %s\n%s", type(error).__name__, where)
-    return DefectError()

@@ -5,10 +5,10 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import Iterator, Sequence
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ from cliptune.protocol import TOKEN
 from cluster import nodes
 from cluster.classify import Classifier
 from cluster.classify import Limits as ClassifyLimits
+from cluster.meters import BEAT, Totals
 from cluster.prompts import Served
 from cluster.provider import Limits, Provider
 from cluster.session import connected
+from cluster.web import is_loopback
 
 MARGIN = 8  # requests that a replica is given beyond those that may wait, to be refused by it
 
@@ -37,11 +39,22 @@ class Stand:
     gpus: float | None  # a replica; one where there are any if None
     address: str | None  # of a running Ray; one of our own if None
 
+    @property
+    def place(self) -> str:
+        """Its address, and on which machine that is."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}{'' if self.own_ray else ' on the head of its Ray'}"
+
+    @property
+    def own_ray(self) -> bool:
+        """Whether Ray is our own, and ends with us and takes all that runs on it along."""
+        return (self.address or os.environ.get("RAY_ADDRESS") or "local") == "local"
+
 
 @contextmanager
 def provided(model: ModelConfig, limits: Limits, token: str | None, stand: Stand) -> Iterator[None]:
     """Replicas that have loaded the model and answer at the address, until the end."""
-    given = (model, limits, digest(token), stand.threads)
+    given = {"model": model, "limits": limits, "token_sha256": digest(token)}
     with _answering("provider", Provider, given, stand, limits.queue, model.device, limits.opening):
         yield
 
@@ -56,7 +69,13 @@ def served(
     device: Device | None,
 ) -> Iterator[None]:
     """Replicas that answer with the prompts of these runs, until the end."""
-    given = (prompts, limits, digest(token), stand.threads, model, device)
+    given = {
+        "served": prompts,
+        "limits": limits,
+        "token_sha256": digest(token),
+        "model": model,
+        "device": device,
+    }
     with _answering("serve", Classifier, given, stand, limits.queue, device, limits.seconds):
         yield
 
@@ -68,9 +87,9 @@ def digest(token: str | None) -> str | None:
 
 @contextmanager
 def _answering(
-    name: str,
+    verb: str,
     kind: type[Any],
-    given: tuple[Any, ...],
+    given: Mapping[str, Any],
     stand: Stand,
     queue: int,
     device: str | None,
@@ -95,29 +114,71 @@ def _answering(
             max_ongoing_requests=queue + MARGIN,
             max_queued_requests=stand.replicas * (queue + MARGIN),
             ray_actor_options={"num_cpus": stand.threads, "num_gpus": gpus},
+            health_check_period_s=BEAT,
             health_check_timeout_s=seconds,
         )
+        totals: Any = serve.deployment(Totals, ray_actor_options={"num_cpus": 0})
+        each = {**given, "threads": stand.threads, "folder": str(Path.cwd())}
+        if stand.replicas > 1:
+            each["totals"] = totals.bind()
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
-        serve.start(http_options=HTTPOptions(host=stand.host, port=stand.port))
+        if not stand.own_ray:
+            refuse_company(stand)
+        name = f"cliptune-{verb}-{uuid.uuid4().hex[:8]}"  # of one that came between: not replaced
         try:
-            serve.run(
-                deployment.bind(*given),
-                name=f"cliptune-{name}",
-                route_prefix="/",
-                logging_config={"enable_access_log": False},
-            )
-        except Exception as error:
-            raise ClusterError(_not_started(error, stand)) from error
-        try:
+            try:
+                serve.start("HeadOnly", HTTPOptions(host=stand.host, port=stand.port))
+                serve.run(
+                    deployment.bind(**each),
+                    name=name,
+                    route_prefix="/",
+                    logging_config={"enable_access_log": False},
+                )
+            except Exception as error:
+                raise ClusterError(_not_started(error, stand)) from error
             yield
         finally:
-            if worth_tidying(stand.address):
-                serve.delete(f"cliptune-{name}", _blocking=False)
+            if not stand.own_ray:
+                _tidy(name)
 
 
-def worth_tidying(address: str | None) -> bool:
-    """Whether Ray goes on without us: one of our own takes its replicas with it."""
-    return (address or os.environ.get("RAY_ADDRESS") or "local") != "local"
+def refuse_company(stand: Stand) -> None:
+    """Ray Serve has one address for all that runs on a Ray: another's is not ours to use, nor to
+    end."""
+    from ray import serve
+
+    status = serve.status()
+    if status.applications or status.proxies:
+        runs = ", ".join(status.applications) or "nothing yet"
+        raise ClusterError(
+            f"Ray Serve runs already on the Ray at {stand.address or os.environ['RAY_ADDRESS']} "
+            f"({runs}), and answers at one address alone. Leave --address out, and RAY_ADDRESS "
+            "unset, to have a Ray of our own beside it; or end that one first: Ctrl-C where it was "
+            "started, or `serve shutdown` where nobody holds it any more."
+        )
+    if is_head():
+        refuse_taken(stand.host, stand.port)
+
+
+def is_head() -> bool:
+    """Whether this machine is the one of its Ray where Serve listens."""
+    import ray
+
+    ours: Any = ray
+    here = ours.get_runtime_context().get_node_id()
+    mine = next(node for node in ours.nodes() if node["NodeID"] == here)
+    return "node:__internal_head__" in mine["Resources"]
+
+
+def _tidy(name: str) -> None:
+    """Leave nothing on a Ray that goes on, and what others have begun there meanwhile alone."""
+    from ray import serve
+
+    ours: Any = serve
+    if name in ours.status().applications:
+        ours.delete(name)
+    if not ours.status().applications:
+        ours.shutdown()
 
 
 def read_token(file: Path | None) -> str | None:
@@ -142,11 +203,7 @@ def read_token(file: Path | None) -> str | None:
 
 def refuse_open_door(host: str, token: str | None) -> None:
     """Beyond this machine, nobody may ask without a token."""
-    try:
-        local = ip_address(host).is_loopback
-    except ValueError:
-        local = host == "localhost"
-    if not local and token is None:
+    if token is None and not is_loopback(host):
         raise ConfigError(
             f"--host {host} lets other machines ask: set {TOKEN} or give a --token-file, or stay "
             "on 127.0.0.1."

@@ -21,6 +21,7 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
+from cliptune.errors import ScorerError
 from cliptune.observer import Observer
 from cluster import nodes
 from cluster.config import ClusterSearch
@@ -43,14 +44,20 @@ ENVIRONMENT = {
 }
 
 
+class TuneError(ScorerError):
+    """Ray Tune came to an end of its own, such as when Ray killed a trial for want of memory."""
+
+
 def run(
     plan: Plan, observer: Observer, *, concurrency: int | None, failures: int, asha: Asha | None
 ) -> None:
     """Run the trials of a plan on the connected Ray; a failed one is tried again `failures` times.
 
     What `observer.waiting` raises stops all trials and comes out here; they can be gone on with.
+    TuneError where Ray Tune itself failed: what has no end yet can be given to it again.
     """
-    errors: list[BaseException] = []
+    errors: list[Exception] = []
+    broken: list[BaseException] = []
     over = threading.Event()
     searcher, stopper = _Suggestions(plan, errors), _OnRequest()
 
@@ -72,7 +79,7 @@ def run(
                     verbose=0,
                 )
         except BaseException as error:
-            errors.append(error)
+            broken.append(error)
         finally:
             over.set()
 
@@ -86,6 +93,9 @@ def run(
         raise
     if errors:
         raise errors[0]
+    if broken:
+        what = " ".join(str(broken[0]).split())
+        raise TuneError(f"Ray Tune failed: {what.rstrip('.'):.200}.") from broken[0]
 
 
 def _watch(over: threading.Event, searcher: "_Suggestions", observer: Observer) -> None:
@@ -160,7 +170,7 @@ class _OnRequest(Stopper):
 class _Suggestions(Searcher):
     """The plan as Ray Tune asks for trials and tells of them."""
 
-    def __init__(self, plan: Plan, errors: list[BaseException]) -> None:
+    def __init__(self, plan: Plan, errors: list[Exception]) -> None:
         super().__init__()
         self._plan = plan
         self._failed = errors  # what the plan raises; Ray Tune would hide it in an error of its own

@@ -105,7 +105,7 @@ def evaluate(
         check_model(record, scorer)
         check_prompt(record, best, scorer)
         observer.phase(f"Scoring {len(task[split]):,} examples")
-        return assess(scorer, best.validated, best.number, split)
+        return assess(scorer, best.validated, best.number, split, best.biases)
 
 
 def as_values(record: Record, best: Generation, task: Task, found: Assessment) -> dict[str, Any]:

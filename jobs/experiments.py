@@ -48,6 +48,9 @@ class Sizes:
 FULL: Tree = {"ensemble": {"mode": "none"}}  # the full network alone scores
 
 
+CALIBRATED: Tree = {"search": {"calibrate": True}}
+
+
 def _deep(sizes: Sizes) -> Tree:
     return {"prompt": {"layers": sizes.layers}}
 
@@ -61,6 +64,8 @@ METHODS: Mapping[str, Callable[[Sizes], Tree]] = {
     ),
     "clip-static": lambda sizes: {},
     "clip-dynamic": lambda sizes: {"ensemble": {"mode": "dynamic"}},
+    "bbt-calibrated": lambda sizes: merge(FULL, CALIBRATED),
+    "clip-calibrated": lambda sizes: CALIBRATED,
     "deep-bbt": lambda sizes: merge(FULL, _deep(sizes)),
     "deep-clip": _deep,
     "prompt-tuning": lambda sizes: {

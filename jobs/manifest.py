@@ -9,13 +9,13 @@ table.parquet   a row a trial (see ranking.py)
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import yaml
 
-from cliptune.errors import RunError
+from cliptune.errors import HeldError, RunError
 from cliptune.record import RESULT, read_json
 from cliptune.storage import Folder, open_folder
 from cliptune.wording import flat
@@ -162,7 +162,14 @@ def grown(place: str, sweep: Sweep) -> Iterator[Manifest]:
 def _held(place: str) -> Iterator[Folder]:
     folder = open_folder(place)
     folder.make()
-    with folder.locked():
+    with ExitStack() as held:
+        try:
+            held.enter_context(folder.locked())
+        except HeldError:
+            raise HeldError(
+                f"{place} is being written by another sweep; wait for its end, stop it, or give "
+                "another folder with --into."
+            ) from None
         if folder.exists("config.yaml"):
             raise RunError(f"{place} holds a run, not a sweep. Give another folder with --into.")
         yield folder

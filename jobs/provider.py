@@ -29,7 +29,8 @@ def main(
     settings = settings_of(model, words)
     token = read_token(token_file)
     refuse_open_door(stand.host, token)
-    refuse_taken(stand.host, stand.port)
+    if stand.own_ray:
+        refuse_taken(stand.host, stand.port)
     print(f"Loading {settings.name} ...", flush=True)
     try:
         with stopping(at_once=is_starting):
@@ -37,8 +38,7 @@ def main(
             with provided(settings, limits, token, stand):
                 guard = f"with the token in {TOKEN}" if token else "for all on this machine"
                 print(
-                    f"{settings.name} answers {guard} at http://{stand.host}:{stand.port} (Ctrl-C "
-                    "ends it)",
+                    f"{settings.name} answers {guard} at {stand.place} (Ctrl-C ends it)",
                     flush=True,
                 )
                 threading.Event().wait()
@@ -62,7 +62,7 @@ def settings_of(model: str, words: Sequence[str]) -> ModelConfig:
 
 
 def refuse_missing(settings: ModelConfig) -> None:
-    """Refuse a model that is not there before anything is started."""
-    from cliptune.models.load import shape_of
+    """Refuse a model, or a read-out, that is not there before anything is started."""
+    from cliptune.models.load import family_of
 
-    shape_of(settings.name)
+    family_of(settings)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from rich.table import Table
 
 from cliptune.errors import RunError
-from cliptune.evaluation import ENSEMBLE, MANUAL, TUNED
+from cliptune.evaluation import CALIBRATED, ENSEMBLE, MANUAL, TUNED
 from cliptune.metrics import f1
 from cliptune.record import CONFUSION, RunRecord, is_run, read_run
 from cliptune.wording import flat
@@ -21,7 +21,7 @@ from jobs.manifest import Entry
 from jobs.sweepfile import SCHEMA_VERSION, Settings, brief
 
 TABLE = "table.parquet"
-ROWS = {MANUAL: "manual", TUNED: "tuned", ENSEMBLE: "ensemble"}
+ROWS = {MANUAL: "manual", CALIBRATED: "calibrated", TUNED: "tuned", ENSEMBLE: "ensemble"}
 SPLITS = ("train", "validation", "test")
 MEASURES = ("accuracy", "loss", "macro_f1", "score")
 COSTS = (

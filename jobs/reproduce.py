@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -48,6 +49,7 @@ from jobs.sweepplan import SweepPlan
 from jobs.words import make_console
 
 TABLES, SETTINGS = "results.md", "settings.json"
+WIDE = 400  # columns
 
 
 def main(
@@ -107,14 +109,17 @@ def _refuse_other_settings(place: str, base: dict[str, Any]) -> None:
 
 
 def _run(prepared: dict[str, Prepared], place: str, *, as_json: bool) -> None:
-    """One experiment after the other; what is done is written after each."""
-    plans: list[SweepPlan] = []
+    """One experiment after the other; what is done is written after each, stopped or not."""
     results = by_experiment(read_results(place)) if is_results(place) else {}
-    for name, one in prepared.items():
-        plan = carry_on(one, f"{place}/{name}", choose(quiet=as_json))
-        plans.append(plan)
+
+    def keep(name: str, plan: SweepPlan) -> None:
         results[name] = results_of(_valued(plan), name)
         _write(place, results)
+
+    plans = [
+        carry_on(one, f"{place}/{name}", choose(quiet=as_json), partial(keep, name))
+        for name, one in prepared.items()
+    ]
     if as_json:
         print(json.dumps({"directory": place, "results": list(chain(*results.values()))}))
     else:
@@ -180,6 +185,8 @@ def _write(place: str, results: dict[str, list[Row]]) -> None:
 
 def _show(place: str, results: dict[str, list[Row]]) -> None:
     console = make_console()
+    if not console.is_terminal:  # a file has room for a table as wide as it comes
+        console.width = WIDE
     for title, (head, *body) in _tables(results):
         table = Table(title=title, title_justify="left", title_style="bold")
         for number, heading in enumerate(head):

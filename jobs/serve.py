@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cliptune.belonging import check_same_model, check_weights
+from cliptune.belonging import check_known, check_same_model, check_weights
 from cliptune.config import Config
 from cliptune.errors import ConfigError, RunError
-from cliptune.models.load import shape_of, weights_digest
+from cliptune.models.load import family_of, weights_digest
 from cliptune.record import is_run, read_run
 from cluster.session import is_starting
 from jobs.signals import Stopped, leave, stopping
@@ -47,7 +47,8 @@ def main(
     prompts = named(runs)
     token = read_token(token_file)
     refuse_open_door(stand.host, token)
-    refuse_taken(stand.host, stand.port)
+    if stand.own_ray:
+        refuse_taken(stand.host, stand.port)
     if model is not None and Path(model).is_dir():
         model = str(Path(model).resolve())
     refuse_odd(prompts, model)
@@ -59,7 +60,7 @@ def main(
         ):
             guard = "for who shows the token" if token else "for all on this machine"
             print(
-                f"{', '.join(prompt.name for prompt in prompts)}: http://{stand.host}:{stand.port} "
+                f"{', '.join(prompt.name for prompt in prompts)}: {stand.place} "
                 f"{guard} (Ctrl-C ends it)",
                 flush=True,
             )
@@ -96,12 +97,13 @@ def named(runs: Sequence[str]) -> list[Served]:
 def refuse_odd(prompts: Sequence[Served], model: str | None) -> None:
     """Refuse what cannot be served together before anything is started."""
     records = [read_run(Config, prompt.run) for prompt in prompts]
-    for record in records:
-        check_same_model(records[0], record)
+    check_known(records[0], model, "--model PATH")
+    name = model or records[0].config.model.name
+    for record in records:  # what is no model, or no read-out, is refused
+        family_of(record.config.model.model_copy(update={"name": name}))
+        check_same_model(records[0], record, name)
         if record.best is None:
             raise RunError(
                 f"{record.path} has no prompt yet: not one generation is in its journal."
             )
-    name = model or records[0].config.model.name
-    shape_of(name)  # refuses what is no model
     check_weights(records[0], name, "--model PATH", weights_digest(name))

@@ -1,9 +1,10 @@
 """`cliptune sweep`: many searches on one cluster, a table of them, and their ranking."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
 
 from cliptune import limits
 from cliptune.config import TaskConfig
@@ -71,11 +72,19 @@ def carry_out(prepared: Prepared, place: str, display: SweepDisplay) -> SweepPla
     return plan
 
 
-def carry_on(prepared: Prepared, place: str, display: SweepDisplay) -> SweepPlan:
-    """As `carry_out`, of a sweep that may have fewer or more trials than in the session before."""
+def carry_on(
+    prepared: Prepared, place: str, display: SweepDisplay, keep: Callable[[SweepPlan], None]
+) -> SweepPlan:
+    """As `carry_out`, of a sweep that may have fewer or more trials than in the session before.
+
+    `keep` is called with what is done, also where the rest is stopped or fails.
+    """
     with grown(place, prepared.sweep) as manifest:
         plan = SweepPlan(manifest, None, display)
-        stopped = _run_or_stop(plan, prepared.configs, display)
+        try:
+            stopped = _run_or_stop(plan, prepared.configs, display)
+        finally:
+            keep(plan)
     _leave_if(stopped, place, display)
     return plan
 
@@ -106,14 +115,34 @@ def _run(plan: SweepPlan, configs: Sequence[ClusterSearch], display: SweepDispla
         from cluster import tuning
     except ImportError as error:
         raise ConfigError(f"A sweep needs Ray Tune ({error}): {EXTRA}") from None
-    asha = asha_of(plan, configs)
+    asha_of(plan, configs)  # what is wrong with it is said before Ray starts
     display.phase("Starting Ray")
     with connected(configs[0].cluster.address):
         plan.refuse_what_never_fits(configs)
         plan.write()
+        _on_tune(tuning, plan, configs, display)
+
+
+def _on_tune(
+    tuning: ModuleType, plan: SweepPlan, configs: Sequence[ClusterSearch], display: SweepDisplay
+) -> None:
+    """All trials on Ray Tune, and what is left of them again where it fails itself."""
+    sweep = plan.manifest.sweep
+    for tries_left in reversed(range(sweep.failures + 1)):
         display.began(plan.manifest.place, plan.total, plan.total - plan.left)
-        sweep = plan.manifest.sweep
-        tuning.run(plan, display, concurrency=sweep.concurrency, failures=sweep.failures, asha=asha)
+        asha = asha_of(plan, configs)
+        try:
+            tuning.run(
+                plan, display, concurrency=sweep.concurrency, failures=sweep.failures, asha=asha
+            )
+            return
+        except tuning.TuneError as error:
+            if not tries_left:
+                raise ScorerError(
+                    f"{error} What is done stays; the same command goes on with it."
+                ) from error
+            display.warning(f"{error} The sweep goes on with what is left.")
+        plan.again()
 
 
 def _checked(sweep: Sweep, every: Sequence[Settings]) -> list[ClusterSearch]:

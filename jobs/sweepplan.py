@@ -33,7 +33,7 @@ class SweepPlan:
         self._display = display
         self.rows: dict[str, Row] = {e.name: self._row(e) for e in manifest.entries}
         self._failures: dict[str, int] = {}
-        self._waiting = [entry for entry in manifest.entries if entry.state == "waiting"]
+        self.again()
         if suggestions is not None:
             for group in manifest.groups:
                 suggestions.again(group[0].settings)
@@ -51,6 +51,10 @@ class SweepPlan:
     def left(self) -> int:
         ended = sum(entry.state != "waiting" for entry in self.manifest.entries)
         return self.total - ended
+
+    def again(self) -> None:
+        """Give out anew what has no end yet, also what was given out before."""
+        self._waiting = [entry for entry in self.manifest.entries if entry.state == "waiting"]
 
     def next(self) -> Trial | None:
         while entry := self._next():

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cliptune.config import Config
+from cliptune.errors import ModelError
 from cliptune.models.base import FrozenModel
 from cliptune.models.load import load_structure
 from cliptune.models.tokenize import Encoded
@@ -82,7 +83,15 @@ def main(config: Config, *, as_json: bool) -> None:
 def describe(config: Config) -> TaskView:
     """Read the task and tokenise it as a search would."""
     task = load_task(config.task)
-    model = load_structure(config, task)
+    try:
+        model = load_structure(config, task)
+    except ModelError as error:
+        if config.scorer.url is None:
+            raise
+        raise ModelError(
+            f"{error} The provider at {config.scorer.url} does not send it: give the folder "
+            "of its config.json and tokenizer as model.name=PATH; weights are not needed."
+        ) from None
     length = config.prompt.length
     encoded = {name: model.encode(split, length) for name, split in task.splits.items()}
     first = encoded["train"]

@@ -34,6 +34,11 @@ class StrategyConfig(Section):
         description=f"its negative is the reward; {OWN}",
     )
     margin: Positive = Field(2.0, description="of the hinge loss")
+    calibrate: bool = Field(
+        False,
+        description="add to the scores of every prompt and subnetwork the class biases that fit "
+        "the training examples best: the search need not look for them, and predictions have them",
+    )
     candidate: Literal["fittest", "mean"] = Field(
         "fittest",
         description="which prompt of a generation is tried on validation, and may be chosen: its "

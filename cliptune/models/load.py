@@ -109,6 +109,11 @@ def load_structure(config: Config, task: Task) -> FrozenModel:
     return family(module, tokenizer, task, config.model, config.prompt.position)
 
 
+def family_of(config: ModelConfig) -> type[FrozenModel]:
+    """What reads the model out: as the config says, where it is auto by config.json alone."""
+    return _family(_source(config.name), config)
+
+
 def shape_of(name: str) -> tuple[int, int]:
     """Layers of a model and the width of its word embeddings, by its config.json alone."""
     source = _source(name)

@@ -11,6 +11,7 @@ from cliptune.report.parts import Picture, Section, Table
 from cliptune.report.sweeps import LINES, Lines, Point, scores
 from cliptune.report.trials import measured
 from cliptune.results import (
+    CALIBRATED,
     LEVEL,
     MAIN,
     MANUAL,
@@ -29,7 +30,7 @@ BARS = "Means over seeds; bars are standard deviations."
 
 def results_section(place: str, results: Sequence[Row]) -> Section:
     """All experiments of a folder, as far as they came."""
-    searched = [row for row in results if row["method"] != MANUAL]
+    searched = [row for row in results if row["method"] not in (MANUAL, CALIBRATED)]
     seeds = ", ".join(map(str, sorted({row["seed"] for row in results})))
     return Section(
         title="The paper's experiments",

@@ -15,7 +15,7 @@ import torch
 from cliptune import scorer as scorer_module
 from cliptune.config import Config
 from cliptune.errors import ConfigError
-from cliptune.evaluation import evaluate, validate
+from cliptune.evaluation import calibrate, evaluate, validate
 from cliptune.local import LocalScorer
 from cliptune.loop import search
 from cliptune.models.load import load_structure
@@ -76,6 +76,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "new masks each generation": {"ensemble": {"mode": "dynamic"}},
     "the full network": {"ensemble": {"mode": "none"}},
     "nothing clipped": {"ensemble": {"clip_ratio": 0}},
+    "class priors calibrated": {"search": {"calibrate": True}},
     "shortened texts": {"task": {"max_tokens": 14}},
 }
 CAUSAL: dict[str, Any] = {
@@ -98,7 +99,7 @@ def test_a_plan_is_what_a_scorer_does_to_the_last_token(
     assert found.typical.computed in sizes
     assert sizes[0] <= found.typical.computed <= sizes[-1]
     assert cost(found.generation) == meter.take()
-    validate(scorer, latents[0])
+    validate(scorer, latents[0], calibrate(scorer, latents[0]))
     sizes += meter.sizes
     assert cost(found.validation) == meter.take()
     validate(scorer, None)

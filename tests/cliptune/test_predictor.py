@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 import cliptune
 from cliptune.config import Config, merge
 from cliptune.errors import CliptuneError, ConfigError, ModelError, RunError, TaskError
-from cliptune.evaluation import ENSEMBLE, TUNED
+from cliptune.evaluation import CALIBRATED, ENSEMBLE, MANUAL, TUNED
 from cliptune.local import LocalScorer
 from cliptune.metrics import agreement
 from cliptune.predictor import Predictor, load
@@ -80,6 +80,26 @@ def test_probabilities_are_those_of_the_search_bit_for_bit(
     assert [list(p.probabilities.values()) for p in many] == each[1:].mean(axis=0).tolist()
     assert [p.label for p in one] == [words[i] for i in each[0].argmax(axis=-1)]
     assert each[0].tolist() != each[1:].mean(axis=0).tolist()
+
+
+def test_a_calibrated_prompt_has_its_class_biases(
+    model_dir: Path, task_dir: Path, tmp_path: Path
+) -> None:
+    run = searched(model_dir, task_dir, tmp_path / "run", search={"calibrate": True, "budget": 8})
+    biases = read_run(Config, str(run)).best.biases  # type: ignore[union-attr]
+    assert biases is not None
+    assert np.abs(biases).max() > 0.1
+    scorer, scores = scored(run, "test")
+    texts, labels = scorer.task["test"].texts, scorer.task["test"].labels
+    expected = np.exp(log_probabilities(scores[0] + biases))
+    one = load(run).predict(texts)
+    assert [list(p.probabilities.values()) for p in one] == expected.tolist()
+    table = json.loads((run / "result.json").read_text(encoding="utf-8"))["accuracy"]
+    assert list(table) == [MANUAL, CALIBRATED, TUNED, ENSEMBLE]
+    for name, is_ensemble in ((TUNED, False), (ENSEMBLE, True)):
+        found = load(run).predict(texts, ensemble=is_ensemble)
+        right = [p.value == label for p, label in zip(found, labels, strict=True)]
+        assert np.mean(right) == table[name]["test"]
 
 
 def test_accuracies_are_those_of_the_table(run: Path, predictor: Predictor) -> None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -258,6 +259,19 @@ def test_a_provider_that_stays_busy(config: Config, provider: Here) -> None:
     provider.instead += [text(429, busy, Retry_After="9") for _ in range(9)]
     with pytest.raises(ScorerError, match=r"16 requests wait already\. Tried 1 times .*journal\."):
         scorer.score(latents())
+
+
+def test_the_last_try_is_at_the_end_of_patience_and_not_before(
+    config: Config, provider: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking_module, "LONGEST_PAUSE", 30.0)
+    client: Any = scorer_of(config)._provider
+    state: Any = SimpleNamespace(outcome=None, attempt_number=9)
+    for passed, expected in ((0, (15, 30)), (50, (10, 10)), (60, (0, 0))):
+        state.seconds_since_start = passed
+        state.upcoming_sleep = client._pause(state, 60)
+        assert expected[0] <= state.upcoming_sleep <= expected[1]
+        assert client._enough(state, 60) == (passed == 60)
 
 
 def test_a_provider_that_breaks_again_and_again(config: Config, provider: Here) -> None:

@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from cliptune.calibration import class_biases
 from cliptune.device import MICRO_BATCH_TOKENS, TEXT_TOKENS
 from cliptune.errors import ModelError, OutOfMemoryError
+from cliptune.rewards import cross_entropy
 from cliptune.scorer import (
     CANDIDATES,
     ROWS_PER_CANDIDATE,
@@ -225,6 +227,24 @@ def test_a_reward_is_the_mean_of_a_contiguous_row_to_the_bit(examples: int) -> N
     for micro_batch in (1, 16, 1000):
         rewards = Uneven(lengths, model={"micro_batch": micro_batch}).score(np.zeros((7, 5)))
         assert rewards[:, 1].tolist() == each.mean(axis=1).tolist()
+
+
+def test_a_calibrated_reward_has_biases_of_its_candidate_and_subnetwork() -> None:
+    rng = np.random.default_rng(0)
+    each = rng.standard_normal((7, 3, 6, 2)).astype(np.float32)
+
+    class Partial(Recorder):
+        def _answer(self, unit: Unit) -> NDArray[Any]:
+            assert not unit.reduce
+            return each[slice(*unit.candidates), unit.subnetwork.index][:, list(unit.examples)]
+
+    scorer = Partial(search={"calibrate": True})
+    rewards = scorer.score(np.zeros((7, 5)))
+    labels = scorer.task["train"].labels
+    for candidate, subnetwork in np.ndindex(7, 3):
+        scores = each[candidate, subnetwork]
+        expected = cross_entropy(scores + class_biases(scores, labels), labels, 0.0).mean()
+        assert rewards[candidate, subnetwork] == pytest.approx(expected, rel=1e-9)
 
 
 def test_dynamic_units_name_their_generation() -> None:

@@ -61,13 +61,16 @@ async def asked(
 ) -> Response:
     """One request, as an ASGI server hands it over."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    headers = {"host": "127.0.0.1:8400", "content_type": "application/json", **headers}
     parts = [content[i : i + 1024] for i in range(0, len(content) or 1, 1024)]
     scope = {
         "type": "http",
         "method": method or ("GET" if body is None else "POST"),
         "path": path,
         "query_string": b"",
-        "headers": [(k.encode(), v.encode()) for k, v in headers.items()],
+        "headers": [
+            (name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()
+        ],
     }
 
     async def messages() -> AsyncIterator[dict[str, Any]]:
@@ -236,6 +239,7 @@ def test_paths_and_methods_that_are_none(provider: Provider) -> None:
     assert ask(provider, "/v2/score", {})[0] == 404
     assert ask(provider, SCORE, {}, method="PUT")[0] == 405
     assert ask(provider, SCORE, b"not json")[0] == 422
+    assert ask(provider, SCORE, {}, content_type="text/plain")[0] == 415
 
 
 def test_a_token_is_asked_for_by_all_but_health(model_dir: Path) -> None:
@@ -262,6 +266,7 @@ def test_metrics_count_what_was_done(model_dir: Path, config: Config) -> None:
         "cliptune_provider_forward_passes_total 4.0",
         "cliptune_provider_sessions 1.0",
         "cliptune_provider_waiting 0.0",
+        "cliptune_provider_replicas 1.0",
     ):
         assert line in text.splitlines()
 
@@ -329,12 +334,15 @@ def test_what_takes_too_long_is_given_up_and_what_waits_with_it_may_come_again(
 
 
 def test_a_defect_is_told_without_its_details(
-    provider: Provider, config: Config, monkeypatch: pytest.MonkeyPatch
+    provider: Provider, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: Any) -> None:
-        raise ZeroDivisionError("a secret path")
+        raise ZeroDivisionError(f"a {'secret'} path")
 
     monkeypatch.setattr(ModelHost, "score", broken)
     status, found = ask(provider, SCORE, question("0"))
     assert (status, found["error"]) == (500, "defect")
     assert "secret" not in found["message"]
+    assert "ZeroDivisionError" in caplog.text  # and where it happened
+    assert "test_provider.py" in caplog.text
+    assert "secret path" not in caplog.text

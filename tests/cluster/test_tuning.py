@@ -234,3 +234,17 @@ def test_what_the_plan_raises_comes_out_as_it_is(trials: Trials) -> None:
     plan = Broken([], lambda name, report: None)
     with pytest.raises(RunError, match="no space left"):
         tuning.run(plan, Notes(), concurrency=None, failures=0, asha=None)
+
+
+def test_where_ray_tune_itself_fails_that_is_said(
+    trials: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("Caught unexpected exception:\n1 worker(s) were killed")
+
+    monkeypatch.setattr("ray.tune.run", fail)
+    with pytest.raises(
+        tuning.TuneError, match=r"failed: Caught unexpected exception: 1 worker\(s\) were killed\.$"
+    ):
+        plan = Recorder([], lambda name, report: None)
+        tuning.run(plan, Notes(), concurrency=None, failures=0, asha=None)

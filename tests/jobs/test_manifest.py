@@ -82,7 +82,11 @@ def test_another_sweep_is_refused_with_what_differs(tmp_path: Path) -> None:
 
 
 def test_two_sweeps_do_not_write_one_folder(tmp_path: Path) -> None:
-    with opened(str(tmp_path), sweep()), pytest.raises(HeldError), opened(str(tmp_path), sweep()):
+    with (
+        opened(str(tmp_path), sweep()),
+        pytest.raises(HeldError, match=r"is being written by another sweep; .* with --into"),
+        opened(str(tmp_path), sweep()),
+    ):
         pass
 
 

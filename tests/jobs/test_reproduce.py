@@ -96,6 +96,30 @@ def test_what_fails_is_said_and_the_rest_is_kept(folder: Path, here: Here) -> No
     assert [row["method"] for row in results(folder)] == ["manual", "clip-static"]
 
 
+def test_what_is_done_when_it_is_stopped_is_in_the_tables(
+    folder: Path, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leave(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr("jobs.sweep.leave", leave)
+    here.stop_after = 1
+    stopped = go(folder, *SMALL, "--methods", "bbt,clip-static")
+    assert stopped.returncode == 130
+    assert [row["method"] for row in results(folder)] == ["manual", "bbt"]
+
+
+def test_a_file_has_every_line_of_a_wide_table_in_one_piece(
+    folder: Path, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    words = ("--methods", "bbt,clip-static", "--seeds", "13,21")
+    done = go(folder, *SMALL, *words)
+    row = next(line for line in done.stdout.splitlines() if line.startswith("│ clip-static "))
+    assert "±" in row
+    assert len(row) > 40
+
+
 def test_searches_are_listed_and_not_run(folder: Path, here: Here) -> None:
     done = go(folder, *SMALL, "--methods", "bbt", "--list")
     assert done.stdout.splitlines() == [

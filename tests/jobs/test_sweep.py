@@ -136,6 +136,25 @@ def test_an_interrupted_sweep_goes_on_where_it_ended(
     assert "ranked by validation loss" in again.stdout
 
 
+def test_where_ray_tune_itself_fails_the_rest_is_given_to_it_again(file: Path, here: Here) -> None:
+    here.breaking_after = [1]
+    done = go(file)
+    assert done.returncode == 0, done.stderr
+    assert "Ray Tune failed: memory. The sweep goes on with what is left." in done.stderr
+    assert here.ran == [trial["name"] for trial in trials(file)]
+
+
+def test_where_it_always_fails_what_is_done_stays(file: Path, here: Here) -> None:
+    here.breaking_after = [1, 1, 1]
+    done = go(file)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "cliptune: Ray Tune failed: memory. What is done stays; the same command goes on with it."
+    )
+    assert go(file).returncode == 0
+    assert here.ran == [trial["name"] for trial in trials(file)]
+
+
 def test_a_half_run_trial_goes_on_from_its_journal(file: Path, here: Here) -> None:
     assert go(file).returncode == 0
     run = file.parent / "out/trials" / trials(file)[1]["name"]

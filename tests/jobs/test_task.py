@@ -241,6 +241,14 @@ def test_json_is_one_object_and_ray_is_not_even_imported(user: Path) -> None:
     assert imported == "['torch']"
 
 
+def test_that_a_provider_sends_no_tokenizer_is_said(user: Path) -> None:
+    words = ["model.name=nowhere", "scorer.url=http://127.0.0.1:9"]
+    done = cliptune_here("task", "tiny.yaml", *words)
+    assert done.returncode == 2
+    assert "does not send it: give the folder of its config.json and tokenizer" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_a_mistake_is_one_message_on_standard_error(user: Path) -> None:
     done = cliptune_here("task", "tiny.yaml", "task.data=nowhere")
     assert (done.returncode, done.stdout) == (2, "")

@@ -13,6 +13,7 @@ from cliptune.record import is_run
 from cluster.placement import Node
 from cluster.session import search
 from cluster.trials import Asha, Plan
+from cluster.tuning import TuneError
 
 
 class Here:
@@ -23,12 +24,16 @@ class Here:
         self.asha: Asha | None = None
         self.failing: list[str] = []  # names that are not to succeed
         self.stop_after: int | None = None
+        self.breaking_after: list[int] = []  # trials, after which Ray Tune itself fails
 
     def run(self, plan: Plan, observer: Any, *, asha: Asha | None, **_: Any) -> None:
         self.asha = asha
         while trial := plan.next():
             if len(self.ran) == self.stop_after:
                 os.kill(os.getpid(), signal.SIGINT)
+            if len(self.ran) in self.breaking_after:
+                self.breaking_after.remove(len(self.ran))
+                raise TuneError("Ray Tune failed: memory.")
             self.ran.append(trial.name)
             if trial.name in self.failing:
                 plan.ended(trial.name, "failed", "no actor lives long here.")
