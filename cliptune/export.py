@@ -112,7 +112,7 @@ def recipe(record: RunRecord[Config], model: FrozenModel) -> Recipe:
         insert_at=model.prompt_offset,
         template=task.template,
         label_words=task.label_words,
-        labels=task.labels or tuple(range(len(task.label_words))),
+        labels=record.label_values,
         label_token_ids=words,
         decoder_input_ids=beginning,
         mask=mask,

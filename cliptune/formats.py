@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,22 @@ class Rows:
     def where(self, row: int) -> str:
         """Where a row stands, in words."""
         return f"{self.source}, {self.unit} {self.numbers[row]}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """All of a file: its rows as values by column."""
+
+    source: str
+    records: Sequence[dict[str, Any]]
+    numbers: Sequence[int]  # of the rows' lines, from 1
+    unit: str = "row"
+    only_text: bool = False
+
+    def rows(self, wanted: Wanted) -> Rows:
+        """The wanted columns, empty where a record lacks one."""
+        columns = {field: [r.get(name) for r in self.records] for field, name in wanted.items()}
+        return Rows(self.source, columns, self.numbers, self.unit, self.only_text)
 
 
 def read_file(path: Path, wanted: Wanted) -> Rows:
@@ -75,26 +91,25 @@ def from_table(source: str, table: Any, wanted: Wanted) -> Rows:
     return Rows(source, columns, range(1, table.num_rows + 1))
 
 
-def _read_json(path: Path, wanted: Wanted) -> Rows:
-    """One object a line, or one array of objects."""
+def json_table(path: Path, wanted: Wanted) -> Table:
+    """One object a line, or one array of objects, which have the wanted columns."""
     text = _text(path)
     if text.lstrip().startswith("["):
         items = parse_json(text, path, 1)
-        rows = Rows(str(path), {}, range(1, len(items) + 1))
+        table = Table(str(path), items, range(1, len(items) + 1))
     else:
         lines = [(n, line) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
         items = [parse_json(line, path, number) for number, line in lines]
-        rows = Rows(str(path), {}, [number for number, _ in lines], "line")
-    for row, item in enumerate(items):
+        table = Table(str(path), items, [number for number, _ in lines], "line")
+    for number, item in zip(table.numbers, items, strict=True):
         if not isinstance(item, dict):
             raise TaskError(
-                f'{rows.where(row)}: expected an object such as {{"text": "...", "label": 0}}; '
-                f"found {shown(item)}."
+                f"{path}, {table.unit} {number}: expected an object such as "
+                f'{{"text": "...", "label": 0}}; found {shown(item)}.'
             )
     if items:
-        need_columns(rows.source, dict.fromkeys(key for item in items for key in item), wanted)
-    columns = {setting: [item.get(name) for item in items] for setting, name in wanted.items()}
-    return replace(rows, columns=columns)
+        need_columns(table.source, dict.fromkeys(key for item in items for key in item), wanted)
+    return table
 
 
 def parse_json(text: str, path: Path | str, line: int) -> Any:
@@ -113,7 +128,7 @@ def parse_json(text: str, path: Path | str, line: int) -> Any:
     )
 
 
-def _read_separated(path: Path, wanted: Wanted, separator: str) -> Rows:
+def separated_table(path: Path, wanted: Wanted, separator: str) -> Table:
     """A header and one record a row; quoted values may span lines. All values are texts."""
     csv.field_size_limit(2**31 - 1)  # texts may be long
     records, numbers = _records(path, separator)
@@ -125,9 +140,8 @@ def _read_separated(path: Path, wanted: Wanted, separator: str) -> Rows:
                 f"{len(record)}: {shown(separator.join(record))}."
             )
     need_columns(str(path), header, wanted)
-    at = {setting: header.index(name) for setting, name in wanted.items()}
-    columns = {setting: [r[i] for r in records[1:]] for setting, i in at.items()}
-    return Rows(str(path), columns, numbers[1:], "line", only_text=True)
+    items = [dict(zip(header, record, strict=True)) for record in records[1:]]
+    return Table(str(path), items, numbers[1:], "line", only_text=True)
 
 
 Records = tuple[list[list[str]], list[int]]
@@ -185,15 +199,22 @@ def _read_parquet(path: Path, wanted: Wanted) -> Rows:
     return from_table(str(path), table, wanted)
 
 
+def opened_arrow(file: Any) -> Any:
+    """A reader of batches of Arrow's file format, which is Feather too, or of its stream format."""
+    import pyarrow as pa
+
+    is_file = file.read(6) == b"ARROW1"
+    file.seek(0)
+    return (pa.ipc.open_file if is_file else pa.ipc.open_stream)(file)
+
+
 def _read_arrow(path: Path, wanted: Wanted) -> Rows:
     """Arrow's file format, or its stream format, which `datasets` writes."""
     import pyarrow as pa
 
     try:
         with pa.OSFile(str(path)) as file:
-            is_file = file.read(6) == b"ARROW1"
-            file.seek(0)
-            table = (pa.ipc.open_file if is_file else pa.ipc.open_stream)(file).read_all()
+            table = opened_arrow(file).read_all()
             names = table.column_names
     except (pa.ArrowException, UnicodeDecodeError) as error:  # the latter of a column's name
         raise TaskError(f"{path} cannot be read as Arrow: {one_line(error)}.") from error
@@ -212,6 +233,14 @@ def _text(path: Path) -> str:
         ) from None
 
 
+def _read_json(path: Path, wanted: Wanted) -> Rows:
+    return json_table(path, wanted).rows(wanted)
+
+
+def _read_separated(path: Path, wanted: Wanted, separator: str) -> Rows:
+    return separated_table(path, wanted, separator).rows(wanted)
+
+
 FORMATS: Mapping[str, Callable[[Path, Wanted], Rows]] = {
     ".jsonl": _read_json,
     ".json": _read_json,
@@ -219,4 +248,5 @@ FORMATS: Mapping[str, Callable[[Path, Wanted], Rows]] = {
     ".tsv": partial(_read_separated, separator="\t"),
     ".parquet": _read_parquet,
     ".arrow": _read_arrow,
+    ".feather": _read_arrow,
 }

@@ -17,6 +17,7 @@ from cliptune import limits
 from cliptune.config import Config
 from cliptune.evaluation import calibrate, evaluate, validate
 from cliptune.scorer import Scorer, Unit, UnitScorer
+from cliptune.subnetwork import SubnetworkSpec
 from cliptune.task import Task
 from cliptune.types import Latents
 
@@ -28,6 +29,8 @@ class MicroBatch:
     unit: Unit
     prompted: bool
     padding: int  # tokens that fill the shorter rows up
+    shared: int = 0  # tokens that a candidate's rows begin with and that are computed once
+    first: bool = False  # whether they are computed for this unit, or were for one before
 
     @property
     def tokens(self) -> int:
@@ -37,7 +40,9 @@ class MicroBatch:
     @property
     def computed(self) -> int:
         """Tokens that the model computes, padding included."""
-        return self.unit.tokens
+        start, end = self.unit.candidates
+        beginnings = (end - start) * self.shared if self.first else 0
+        return beginnings + self.unit.rows * (self.unit.length - self.shared)
 
 
 @dataclass(frozen=True)
@@ -80,13 +85,17 @@ class Plan:
         return by_time if self.generations is None else min(by_time, self.generations)
 
 
-def plan(config: Config, task: Task, lengths: Mapping[str, Sequence[int]]) -> Plan:
-    """Count a search's work; `config` is resolved, `lengths` are the examples' tokens by split."""
+def plan(config: Config, task: Task, lengths: Mapping[str, Sequence[int]], shared: int = 0) -> Plan:
+    """Count a search's work; `config` is resolved, `lengths` are the examples' tokens by split.
+
+    `shared` are the tokens that a candidate's inputs begin with, where those are computed once.
+    """
     # The units do not depend on the selection, and a user's own is not to be called for nothing.
     search = config.search.model_copy(update={"selection": "loss"})
-    counter = CountingScorer(config.model_copy(update={"search": search}), task, lengths)
+    counter = CountingScorer(config.model_copy(update={"search": search}), task, lengths, shared)
     scorer = cast(Scorer, counter)  # nobody asks here for what it lacks
-    latents = np.broadcast_to(0.0, (search.population, config.prompt.latent_size))
+    numbers = np.arange(float(search.population))[:, None]  # no two candidates are the same
+    latents = np.broadcast_to(numbers, (search.population, config.prompt.latent_size))
     counter.score(latents)
     generation = counter.take()
     validate(scorer, latents[0], calibrate(scorer, latents[0]))
@@ -110,9 +119,13 @@ def plan(config: Config, task: Task, lengths: Mapping[str, Sequence[int]]) -> Pl
 class CountingScorer(UnitScorer):
     """Answers every unit with zeros and notes what it would have taken."""
 
-    def __init__(self, config: Config, task: Task, lengths: Mapping[str, Sequence[int]]) -> None:
+    def __init__(
+        self, config: Config, task: Task, lengths: Mapping[str, Sequence[int]], shared: int = 0
+    ) -> None:
         super().__init__(config, task)
         self._lengths = lengths
+        self._shared = shared
+        self._begun: tuple[SubnetworkSpec, bytes] | None = None  # whose beginnings are there
         self._calls: list[tuple[MicroBatch, ...]] = []
 
     @property
@@ -120,18 +133,24 @@ class CountingScorer(UnitScorer):
         return self._lengths
 
     def run(self, units: Sequence[Unit], latents: Latents | None) -> list[NDArray[Any]]:
-        self._calls.append(tuple(self._count(unit, latents is not None) for unit in units))
+        self._calls.append(tuple(self._count(unit, latents) for unit in units))
         return [np.zeros(unit.shape(self.task.classes), np.float32) for unit in units]
 
     def take(self) -> Work:
-        """What was counted since this was last called."""
+        """What was counted since this was last called; what comes after begins anew."""
         calls, self._calls = tuple(self._calls), []
+        self._begun = None
         return Work(calls)
 
-    def _count(self, unit: Unit, prompted: bool) -> MicroBatch:
+    def _count(self, unit: Unit, latents: Latents | None) -> MicroBatch:
         each = [self._lengths[unit.split][row] for row in unit.examples]
         candidates = unit.rows // len(each)
-        return MicroBatch(unit, prompted, candidates * (max(each) * len(each) - sum(each)))
+        padding = candidates * (max(each) * len(each) - sum(each))
+        if latents is None:
+            return MicroBatch(unit, False, padding)
+        whose = (unit.subnetwork, latents[slice(*unit.candidates), 0].tobytes())
+        first, self._begun = self._shared > 0 and whose != self._begun, whose
+        return MicroBatch(unit, True, padding, self._shared, first)
 
 
 def _batches(*works: Work) -> Iterator[MicroBatch]:

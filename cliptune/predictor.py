@@ -42,7 +42,7 @@ class Prediction:
     """What an example is taken for."""
 
     label: str  # the label word
-    value: int | str  # the same as the label column has it: of task.labels, else the class's number
+    value: int | str  # the same as the run's label column has it: a number or a text
     probabilities: dict[str, float]  # by label word; they add up to 1
     agreement: float | None = None  # of an ensemble: share of its networks that say the same
 
@@ -119,7 +119,7 @@ class Predictor:
         self._config = _here(record.config, model, device, micro_batch)
         task = self._config.task
         self.label_words = task.label_words
-        self.values = task.labels or tuple(range(len(task.label_words)))
+        self.values = record.label_values
         self.columns = text_columns(task)  # of an example: text, and text_pair where there are two
         self._scorer = LocalScorer(self._config, without_examples(task), loaded=loaded)
         check_model(record, self._scorer, ELSEWHERE)

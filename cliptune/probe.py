@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from cliptune.local import LocalScorer
+from cliptune.models.large import quantised_bytes
 from cliptune.scorer import Unit
 from cliptune.sites import find_sites
 from cliptune.subnetwork import FULL_NETWORK, ensemble
@@ -42,18 +43,25 @@ def warm_up(scorer: LocalScorer, subnetwork: SubnetworkSpec) -> None:
     scorer.run([unit], np.zeros((1, scorer.config.prompt.latent_size)))
 
 
-def weight_bytes(module: nn.Module, dtype: torch.dtype) -> int:
-    """What a module's weights take in a precision; those of a module without weights, too."""
-    tensors = [*module.parameters(), *module.buffers()]
-    return sum(
+def weight_bytes(module: nn.Module, dtype: torch.dtype, quantize: str | None = None) -> int:
+    """What a module's weights take in a precision; those of a module without weights, too.
+
+    `quantize` is as in the model's settings; `module` is then a whole model, not yet quantised.
+    """
+    fewer = {} if quantize is None else quantised_bytes(module, quantize)
+    return sum(fewer.values()) + sum(
         tensor.numel() * (dtype if tensor.is_floating_point() else tensor.dtype).itemsize
-        for tensor in tensors
+        for tensor in (*module.parameters(), *module.buffers())
+        if tensor not in fewer
     )
 
 
-def thinned_bytes(module: nn.Module, dtype: torch.dtype, config: EnsembleConfig) -> int:
-    """What the second copy of the thinned layers takes that a Thinner keeps; 0 without clipping."""
-    if ensemble(config, 0)[0] == FULL_NETWORK:
+def thinned_bytes(
+    module: nn.Module, dtype: torch.dtype, config: EnsembleConfig, quantize: str | None = None
+) -> int:
+    """What the second copy of the thinned layers takes that a Thinner keeps; 0 without clipping,
+    and of quantised layers, which are left alone."""
+    if quantize is not None or ensemble(config, 0)[0] == FULL_NETWORK:
         return 0
     sites = find_sites(module)
     layers = {
@@ -135,5 +143,7 @@ def _forward(scorer: LocalScorer, batch: MicroBatch) -> None:
     """A micro-batch as the scorer runs it; what is in the prompts makes no difference here."""
     model, length, unit = scorer.model, scorer.config.prompt.length, batch.unit
     shape = (unit.rows // len(unit.examples), length, model.width)
+    if batch.first:  # what its candidates share is computed with it
+        model.network_changed()
     prompts = torch.zeros(shape, device=model.device) if batch.prompted else None
     model.class_scores(prompts, model.batch(scorer.encoded[unit.split], unit.examples)).cpu()

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -81,6 +82,13 @@ class RunRecord(Generic[C]):
     generations: list[Generation]
     telemetry: list[Telemetry]
     result: dict[str, Any] | None  # of result.json; None where the search has not ended
+    labels: tuple[int | str, ...] = ()  # what its label column has for each class, where known
+
+    @property
+    def label_values(self) -> tuple[int | str, ...]:
+        """What a label column has for each class; numbers in runs that do not say."""
+        task = self.config.task
+        return task.labels or self.labels or tuple(range(len(task.label_words)))
 
     @property
     def best(self) -> Generation | None:
@@ -126,7 +134,22 @@ def read_run(kind: type[C], place: str) -> RunRecord[C]:
         generations=journal.read(),
         telemetry=read_telemetry(folder),
         result=read_json(folder, RESULT) if folder.exists(RESULT) else None,
+        labels=_labels(origin, config, place),
     )
+
+
+def _labels(origin: Mapping[str, Any], config: Config, place: str) -> tuple[int | str, ...]:
+    found = origin.get("labels") or []  # older runs do not say
+    if found and (
+        not isinstance(found, list)
+        or {type(value) for value in found} - {int, str}
+        or len(found) != len(config.task.label_words)
+    ):
+        raise RunError(
+            f"{place}/{ORIGIN} is not one of cliptune's: expected labels, one of each class; found "
+            f"{found!r:.60}."
+        )
+    return tuple(found)
 
 
 def _sections(kind: type[Config], tree: dict[str, Any]) -> dict[str, Any]:

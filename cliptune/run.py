@@ -102,6 +102,7 @@ class RunDirectory:
                 "schema_version": config.schema_version,
                 "identity": self.identity,
                 "facts": asdict(facts),
+                "labels": list(task["train"].values),
                 "platforms": _with(places, here),
                 "canaries": _with(canaries, canary),
             }

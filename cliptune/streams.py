@@ -1,24 +1,32 @@
-"""Rows of a file some at a time, with all of their columns, and writing them again.
+"""Rows of a file some at a time, with all of their columns; writers.py writes them again.
 
 What trains a prompt is small and read whole (formats.py); what it is used on may not fit memory.
 """
 
 import csv
-import json
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
 
-from cliptune.errors import RunError, TaskError
-from cliptune.formats import Rows, Wanted, need_columns, parse_json
+from cliptune.errors import TaskError
+from cliptune.formats import (
+    Rows,
+    Table,
+    Wanted,
+    json_table,
+    need_columns,
+    opened_arrow,
+    parse_json,
+    separated_table,
+)
 from cliptune.wording import one_line, shown
 
 Record = dict[str, Any]  # a row: values by column
 Numbered = Iterator[tuple[int, Record]]  # with the lines that rows begin on, from 1
+Batches = tuple[Sequence[str], Iterable[Any]]  # names of columns, and Arrow's batches of rows
 
 
 @dataclass(frozen=True)
@@ -34,14 +42,15 @@ def read_chunks(path: Path, wanted: Wanted, size: int) -> Iterator[Chunk]:
 
     Raises TaskError, with the line, for what cannot be read and for columns that are not there.
     """
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        raise TaskError(
-            f"{path} is in no format that can be read in parts; expected {', '.join(READERS)}."
-        )
+    suffix = path.suffix.lower()
+    if suffix not in FILES:
+        raise TaskError(f"{path} is in no format that can be read; expected {', '.join(FILES)}.")
     try:
+        if suffix in WHOLE:
+            yield from _parts(WHOLE[suffix](path, wanted), wanted, size)
+            return
         with path.open("rb") as file:
-            yield from _chunks(reader(file, str(path), wanted), str(path), wanted, size)
+            yield from _chunks(READERS[suffix](file, str(path), wanted), str(path), wanted, size)
     except OSError as error:
         raise TaskError(f"{path} cannot be read: {error.strerror or one_line(error)}.") from error
 
@@ -66,8 +75,15 @@ def texts_chunk(texts: Sequence[Sequence[str]], wanted: Wanted) -> Chunk:
     return _chunk(list(enumerate(records, 1)), "what was typed", wanted, "text")
 
 
+def _parts(table: Table, wanted: Wanted, size: int) -> Iterator[Chunk]:
+    """Of a file that can only be read whole."""
+    numbered = zip(table.numbers, table.records, strict=True)
+    while some := list(islice(numbered, size)):
+        yield _chunk(some, table.source, wanted, table.unit)
+
+
 def _chunks(numbered: Numbered, source: str, wanted: Wanted, size: int) -> Iterator[Chunk]:
-    unit = "row" if source.endswith(".parquet") else "line"
+    unit = "row" if Path(source).suffix.lower() in BATCHES else "line"
     while some := list(islice(numbered, size)):
         yield _chunk(some, source, wanted, unit)
 
@@ -134,20 +150,39 @@ def _csv(file: Iterable[bytes], source: str, wanted: Wanted) -> Numbered:
 
 
 def _parquet(file: IO[bytes], source: str, wanted: Wanted) -> Numbered:
-    import pyarrow as pa
     import pyarrow.parquet as pq
+
+    def opened() -> Batches:
+        parquet = pq.ParquetFile(file)
+        return parquet.schema_arrow.names, parquet.iter_batches(1024)
+
+    return _batches(opened, f"{source} cannot be read as Parquet", source, wanted)
+
+
+def _arrow(file: IO[bytes], source: str, wanted: Wanted) -> Numbered:
+    def opened() -> Batches:
+        reader = opened_arrow(file)
+        count = getattr(reader, "num_record_batches", None)  # of a stream it is not known
+        batches = reader if count is None else (reader.get_batch(i) for i in range(count))
+        return reader.schema.names, batches
+
+    return _batches(opened, f"{source} cannot be read as Arrow", source, wanted)
+
+
+def _batches(opened: Callable[[], Batches], failing: str, source: str, wanted: Wanted) -> Numbered:
+    import pyarrow as pa
 
     number = 1
     try:
-        parquet = pq.ParquetFile(file)
-        need_columns(source, parquet.schema_arrow.names, wanted)
-        for batch in parquet.iter_batches(1024):
+        names, batches = opened()
+        need_columns(source, names, wanted)
+        for batch in batches:
             batch.validate(full=True)  # else bytes are read that are no text
             for record in batch.to_pylist():
                 yield number, record
                 number += 1
     except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise TaskError(f"{source} cannot be read as Parquet: {one_line(error)}.") from error
+        raise TaskError(f"{failing}: {one_line(error)}.") from error
 
 
 def _decoded(file: Iterable[bytes], source: str) -> Iterator[tuple[int, str]]:
@@ -164,132 +199,13 @@ READERS: Mapping[str, Callable[[Any, str, Wanted], Numbered]] = {
     ".jsonl": _json_lines,
     ".csv": _csv,
     ".parquet": _parquet,
+    ".arrow": _arrow,
+    ".feather": _arrow,
     ".txt": _plain,
 }
-
-
-class Writer(ABC):
-    """A file that rows are added to."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.written = 0  # rows
-
-    def write(self, records: Sequence[Record]) -> None:
-        """Add rows, which have the columns that the first ones have."""
-        if records:
-            self._write(records)
-            self.written += len(records)
-
-    @abstractmethod
-    def _write(self, records: Sequence[Record]) -> None: ...
-
-    @abstractmethod
-    def close(self) -> None:
-        """Leave a whole file, however many rows there are."""
-
-    def _refuse(self, why: str) -> RunError:
-        return RunError(
-            f"{self.path}: a row does not fit the columns that the first ones have: {why}. Write "
-            "to a name that ends in .jsonl."
-        )
-
-
-class _JsonLines(Writer):
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self._file = path.open("w", encoding="utf-8")
-
-    def _write(self, records: Sequence[Record]) -> None:
-        self._file.writelines(
-            json.dumps(record, ensure_ascii=False, default=str) + "\n" for record in records
-        )
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class _Csv(Writer):
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self._file = path.open("w", encoding="utf-8", newline="")
-        self._rows: csv.DictWriter[str] | None = None
-
-    def _write(self, records: Sequence[Record]) -> None:
-        if self._rows is None:
-            self._rows = csv.DictWriter(self._file, list(records[0]), lineterminator="\n")
-            self._rows.writeheader()
-        try:
-            self._rows.writerows(records)
-        except ValueError as error:
-            raise self._refuse(one_line(error)) from None
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class _Parquet(Writer):
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self._file = path.open("wb")
-        self._table: Any = None
-
-    def _write(self, records: Sequence[Record]) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            if self._table is None:
-                schema = pa.Table.from_pylist(list(records)).schema
-                self._table = pq.ParquetWriter(self._file, schema)
-            schema = self._table.schema
-            if new := next((name for r in records for name in r if name not in schema.names), None):
-                raise self._refuse(f"it has {new} besides")
-            self._table.write_table(pa.Table.from_pylist(list(records), schema))
-        except (pa.ArrowException, TypeError, ValueError) as error:
-            raise self._refuse(one_line(error)) from None
-
-    def close(self) -> None:
-        if self._table is not None:
-            self._table.close()
-        self._file.close()
-
-
-WRITERS: Mapping[str, Callable[[Path], Writer]] = {
-    ".jsonl": _JsonLines,
-    ".csv": _Csv,
-    ".parquet": _Parquet,
+BATCHES = (".parquet", ".arrow", ".feather")  # which have rows and no lines
+WHOLE: Mapping[str, Callable[[Path, Wanted], Table]] = {  # what cannot be read in parts
+    ".json": json_table,
+    ".tsv": partial(separated_table, separator="\t"),
 }
-
-
-def partial(path: Path) -> Path:
-    """What a file is called until all of it is there."""
-    return path.with_name(f"{path.stem}.partial{path.suffix}")
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[Writer]:
-    """A writer of `path`, which is there once it is whole; its name says the format.
-
-    Where something goes wrong before, what was written is left as `partial(path)`, a file that can
-    be read.
-    """
-    kind = WRITERS.get(path.suffix.lower())
-    if kind is None:
-        raise RunError(f"{path} must end in {', '.join(WRITERS)}, which say how it is written.")
-    if path.is_dir():
-        raise RunError(f"{path} is a folder; expected the name of a file.")
-    try:
-        writer = kind(partial(path))
-        try:
-            yield writer
-        finally:
-            writer.close()
-            if not writer.written:
-                writer.path.unlink()
-        if writer.written:
-            writer.path.replace(path)
-    except OSError as error:
-        raise RunError(f"{path} cannot be written: {error.strerror or error}.") from error
+FILES = (*READERS, *WHOLE)

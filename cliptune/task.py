@@ -106,6 +106,7 @@ class Split:
     labels: Labels
     source: str = ""  # what they were drawn from
     available: int = 0  # how many examples that held
+    values: tuple[int | str, ...] = ()  # what its label column has for each class
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -196,12 +197,12 @@ def _task(template: Template, splits: Mapping[str, Split], config: TaskConfig) -
 
 def _checked(rows: Rows, wanted: Wanted, config: TaskConfig) -> Split:
     """All rows as a split; the first that is not right is named."""
-    labels = _labels(rows, wanted["label"], config)
+    labels, values = _labels(rows, wanted["label"], config)
     texts = {
         field: _texts(rows, field, column) for field, column in wanted.items() if field != "label"
     }
     source = f"{rows.source} ({rows.note})" if rows.note else rows.source
-    return Split(texts["text"], texts.get("text_pair"), labels, source, len(rows))
+    return Split(texts["text"], texts.get("text_pair"), labels, source, len(rows), values)
 
 
 def _texts(rows: Rows, field: str, column: str) -> tuple[str, ...]:
@@ -219,24 +220,26 @@ def _texts(rows: Rows, field: str, column: str) -> tuple[str, ...]:
     return tuple(rows.columns[field])
 
 
-def _labels(rows: Rows, column: str, config: TaskConfig) -> Labels:
-    values = rows.columns["label"]
-    known, expected = _known_labels(values[0], rows.only_text, config)
-    labels = np.empty(len(values), dtype=np.int64)
-    for row, value in enumerate(values):
+def _labels(rows: Rows, column: str, config: TaskConfig) -> tuple[Labels, tuple[int | str, ...]]:
+    """The class of each row, and what the column has for each class."""
+    given = rows.columns["label"]
+    values, expected = _known_labels(given[0], rows.only_text, config)
+    known = {str(v) if rows.only_text else v: label for label, v in enumerate(values)}
+    labels = np.empty(len(given), dtype=np.int64)
+    for row, value in enumerate(given):
         label = known.get(value) if type(value) in (int, str) else None
         if label is None:
             raise TaskError(
                 f"{rows.where(row)}: {column} must be {expected}; found {shown(value)}."
             )
         labels[row] = label
-    return labels
+    return labels, tuple(values)
 
 
 def _known_labels(
     first: Any, only_text: bool, config: TaskConfig
-) -> tuple[dict[int | str, int], str]:
-    """The class of each value that a label column may hold, and these values in words.
+) -> tuple[Sequence[int | str], str]:
+    """The values that a label column may hold, one a class, and what to say of them.
 
     Without task.labels the column's first value tells whether it holds numbers or label words.
     """
@@ -258,7 +261,7 @@ def _known_labels(
     else:
         values = range(len(words))
         expected = f"a whole number from 0 to {len(words) - 1} (there are {len(words)} label words)"
-    return {str(v) if only_text else v: label for label, v in enumerate(values)}, expected
+    return values, expected
 
 
 def _share_out(whole: Split, names: tuple[str, ...], config: TaskConfig) -> dict[str, Split]:

@@ -65,10 +65,7 @@ class Machines:
 
     def notify(self, machine: Any) -> None:
         """What a cloud says before it takes a machine back."""
-        reasons: Any = vars(autoscaler_pb2)["DrainNodeReason"]
-        reason = reasons.Value("DRAIN_NODE_REASON_PREEMPTION")
-        until = int((time.time() + NOTICE_SECONDS) * 1000)
-        GcsClient(address=self.address).drain_node(machine.node_id, reason, "spot", until)
+        give_notice(self.address, machine.node_id)
 
     def actors(self) -> list[int]:
         """Process ids of the actors that score or are being made, the oldest first."""
@@ -78,6 +75,15 @@ class Machines:
             for pid, (parent, state) in processes().items()
             if parent in parents and state not in "ZX" and _title(pid).startswith(TITLE)
         )
+
+
+def give_notice(address: str, node: str) -> bool:
+    """Tell the Ray at `address` that a machine will be gone; whether it takes note of that."""
+    reasons: Any = vars(autoscaler_pb2)["DrainNodeReason"]
+    reason = reasons.Value("DRAIN_NODE_REASON_PREEMPTION")
+    until = int((time.time() + NOTICE_SECONDS) * 1000)
+    accepted, _ = GcsClient(address=address).drain_node(node, reason, "spot", until)
+    return bool(accepted)
 
 
 def adopt() -> None:

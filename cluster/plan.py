@@ -3,8 +3,6 @@
 import os
 from dataclasses import dataclass
 
-import torch
-
 from cliptune.device import resolve
 from cliptune.errors import ConfigError
 from cliptune.plan import Plan, Work
@@ -25,6 +23,8 @@ class Part:
 
 def here() -> Node:
     """This machine, as a local Ray would see it."""
+    import torch  # which a plan for a model behind an API does without
+
     return Node(float(len(os.sched_getaffinity(0))), float(torch.cuda.device_count()))
 
 

@@ -13,7 +13,7 @@ from cliptune.errors import CliptuneError, ScorerError
 from cliptune.lease import LEASE_SECONDS
 from cliptune.observer import Observer, Progress
 from cliptune.record import is_run
-from cluster.config import ClusterConfig, ClusterSearch
+from cluster.config import ClusterSearch
 from cluster.session import search
 from cluster.trials import Report
 
@@ -25,9 +25,13 @@ SLIVER = 0.001  # of a resource that is only to be there
 FINISHED, REFUSED = "finished", "refused"
 
 
-def bundles(cluster: ClusterConfig, here: str) -> list[dict[str, float]]:
+def bundles(config: ClusterSearch, here: str) -> list[dict[str, float]]:
     """What a trial reserves: nothing but a place on this machine for its driver, which writes the
-    run, then as much for each actor as it takes. `cluster` is resolved."""
+    run, then as much for each actor as it takes; or a CPU where a model behind an API takes the
+    actors' place. `config.cluster` is resolved, unless it does."""
+    if config.scorer.url is not None:
+        return [{here: SLIVER}, {"CPU": 1.0}]  # of whichever machine: it only counts drivers
+    cluster = config.cluster
     actor = {"CPU": float(cluster.threads_per_actor), "GPU": float(cluster.gpus_per_actor)}
     taken = {name: amount for name, amount in actor.items() if amount}
     return [{here: SLIVER}, *(taken for _ in range(cluster.most))]

@@ -12,7 +12,8 @@ State = Literal["done", "stopped", "failed"]
 
 @dataclass(frozen=True)
 class Trial:
-    """A search to be run; its config has a run_dir, absolute paths, and nothing left on auto."""
+    """A search to be run; its config has a run_dir, absolute paths, and nothing left on auto but
+    what the provider at a `scorer.url` decides."""
 
     name: str
     config: ClusterSearch

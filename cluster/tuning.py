@@ -24,6 +24,7 @@ from ray.tune.stopper import Stopper
 from cliptune.errors import ScorerError
 from cliptune.observer import Observer
 from cluster import nodes
+from cluster.config import ClusterSearch
 from cluster.trial import FINISHED, REFUSED, SearchTrial, bundles
 from cluster.trials import Asha, Plan, Report, State, Trial
 
@@ -109,12 +110,21 @@ def _watch(over: threading.Event, searcher: "_Suggestions", observer: Observer) 
 
 
 def _shortage(trial: Trial) -> str:
-    cluster, free = trial.config.cluster, _free()
+    free = _free()
     return (
         f"No trial was heard of for {SILENT:.0f} seconds: the sweep waits for room on the cluster, "
-        f"or for processes to start. A trial takes {cluster.most} actors with "
-        f"{cluster.threads_per_actor} CPUs and {cluster.gpus_per_actor:g} GPUs each; free "
+        f"or for processes to start. A trial takes {_taken(trial.config)}; free "
         f"are {free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs."
+    )
+
+
+def _taken(config: ClusterSearch) -> str:
+    cluster = config.cluster
+    if config.scorer.url is not None:
+        return "one CPU"
+    return (
+        f"{cluster.most} actors with {cluster.threads_per_actor} CPUs and "
+        f"{cluster.gpus_per_actor:g} GPUs each"
     )
 
 
@@ -179,7 +189,7 @@ class _Suggestions(Searcher):
         self._names[trial_id] = trial.name
         return {
             "settings": json.dumps(trial.config.model_dump(mode="json")),
-            "bundles": bundles(trial.config.cluster, self._here),
+            "bundles": bundles(trial.config, self._here),
         }
 
     def on_trial_result(self, trial_id: str, result: Report) -> None:

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -16,17 +17,9 @@ from cliptune.errors import CliptuneError, ConfigError, TaskError
 from cliptune.formats import Wanted
 from cliptune.predictor import AT_ONCE, Prediction, Predictor
 from cliptune.record import RunRecord, read_run
-from cliptune.streams import (
-    WRITERS,
-    Chunk,
-    Record,
-    Writer,
-    read_chunks,
-    read_lines,
-    texts_chunk,
-    writing,
-)
+from cliptune.streams import Chunk, Record, read_chunks, read_lines, texts_chunk
 from cliptune.task import text_columns, unlabelled
+from cliptune.writers import WRITERS, Writer, writing
 from jobs.signals import Stopped, leave, stopping
 
 PREDICTION, WORD, PROBABILITY, AGREEMENT = "prediction", "label_word", "probability", "agreement"
@@ -40,10 +33,12 @@ def main(
     out: Path | None,
     model: str | None,
     device: str | None,
+    threads: int | None,
     ensemble: bool,
     as_json: bool,
 ) -> None:
-    """Classify what is given and print it, or write it to `out`."""
+    """Classify what is given and print it, or write it to `out`; by as many CPU threads as torch
+    takes unless `threads` says how many."""
     refuse_odd(texts, file, out)
     record = read_run(Config, place)
     wanted = text_columns(record.config.task)
@@ -53,6 +48,8 @@ def main(
     try:
         with stopping(at_once=lambda: False), progress:
             bar = progress.add_task("Loading the model", total=None)
+            if threads is not None:
+                torch.set_num_threads(threads)
             predictor = _predictor(record, model, device)
             networks = predictor.networks(ensemble=ensemble)
             with nullcontext() if out is None else writing(out) as written:

@@ -9,6 +9,7 @@ from cliptune.journal import Generation, best_of
 from cliptune.record import is_run, read_run
 from cluster import nodes
 from cluster.config import ClusterSearch
+from cluster.placement import Growth, Node
 from cluster.session import anchored, fit
 from cluster.trials import Asha, Report, State, Trial
 from jobs.config import of_run
@@ -94,7 +95,7 @@ class SweepPlan:
         """Compare what trials reserve with what the cluster has, or may come to have."""
         machines, growth = nodes.present(), nodes.growth()
         for config in configs:
-            fit(_alone(config), machines, growth)
+            _placed(config, machines, growth)
 
     def _next(self) -> Entry | None:
         more = len(self.manifest.entries) < self.total
@@ -130,7 +131,7 @@ class SweepPlan:
         if is_run(place):
             tree = merge(of_run(place), tree)
         config = config_of({**tree, "run_dir": place}, entry.label)
-        return anchored(fit(_alone(config), nodes.present(), nodes.growth()))
+        return anchored(_placed(config, nodes.present(), nodes.growth()))
 
     def _row(self, entry: Entry) -> Row:
         return row_of(entry, self.manifest.run_dir(entry))
@@ -175,8 +176,17 @@ def _reports(generations: Sequence[Generation]) -> Iterator[Report]:
         yield {"prompts_scored": prompts, "score": score}
 
 
-def _alone(config: ClusterSearch) -> ClusterSearch:
-    """One actor where their number is on auto: side by side, trials leave no actor idle."""
-    if config.cluster.actors != "auto":
+def _placed(
+    config: ClusterSearch, machines: Sequence[Node], growth: Sequence[Growth]
+) -> ClusterSearch:
+    """With nothing left on auto, refused where the cluster cannot hold it.
+
+    One actor where their number is on auto: side by side, trials leave no actor idle. A model
+    behind an API needs none, and what is on auto is its provider's.
+    """
+    if config.scorer.url is not None:
         return config
-    return config.model_copy(update={"cluster": config.cluster.model_copy(update={"actors": 1})})
+    if config.cluster.actors == "auto":
+        alone = config.cluster.model_copy(update={"actors": 1})
+        config = config.model_copy(update={"cluster": alone})
+    return fit(config, machines, growth)

@@ -27,7 +27,7 @@ LIGHT = ["cluster/placement.py"] + [
         "run",
         "evaluation",
         "task",
-        "config",
+        "config/tree",
     )
 ]
 HEAVY = ("ray", "torch", "numpy", "pyarrow", "transformers", "pydantic")

@@ -256,6 +256,11 @@ class FrozenModel(ABC):
     ) -> Tensor:
         """Run the model: `(candidates * examples, classes)` scores."""
 
+    def shared_tokens(self, length: int) -> int:
+        """Tokens of an input, of a prompt of this length and what stands before it, that are
+        computed once a candidate and network, and not with every example."""
+        return 0
+
     def network_changed(self) -> None:  # noqa: B027 - most families have nothing to recompute
         """Called when the weights became another subnetwork's: recompute what hangs on them."""
 

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 from cliptune.errors import TaskError
 from cliptune.models import fast
 from cliptune.models.base import Batch
-from cliptune.models.prefix import SharedPrefix
+from cliptune.models.prefix import SharedPrefix, moving
 from cliptune.models.tokenize import (
     Encoded,
     encode_until_mask,
@@ -65,8 +65,7 @@ class CausalLM(OnePositionRead):
             with self.reading(positions):
                 output = self.module(inputs_embeds=embedded, attention_mask=seen, use_cache=False)
         else:
-            # prompt and first special token, whichever of them stands before the other
-            shared = length + len(self._leading)
+            shared = self._beginning(length)
             beginnings = embedded.view(candidates, -1, *embedded.shape[1:])[:, 0, :shared]
             cache = self._prefix.of(beginnings.contiguous(), self._deep.current)
             positions = positions - shared
@@ -78,6 +77,15 @@ class CausalLM(OnePositionRead):
                     use_cache=True,
                 )
         return self.label_logits(output.logits, positions)
+
+    def shared_tokens(self, length: int) -> int:
+        if self.device.type == "meta":  # nothing can be tried out: as far as its config tells
+            return 0 if moving(self.module) else self._beginning(length)
+        return 0 if self._prefix is None else self._beginning(length)
+
+    def _beginning(self, length: int) -> int:
+        """Prompt and first special token, whichever of them stands before the other."""
+        return length + len(self._leading)
 
     def network_changed(self) -> None:
         if self._prefix is not None:

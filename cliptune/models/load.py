@@ -28,7 +28,7 @@ from cliptune.models import fast
 from cliptune.models.base import FrozenModel
 from cliptune.models.causal_lm import CausalLM
 from cliptune.models.encoder import Encoder
-from cliptune.models.large import placement, refuse_offloaded
+from cliptune.models.large import placement, refuse_offloaded, refuse_widths
 from cliptune.models.masked_lm import MaskedLM
 from cliptune.models.seq2seq import Seq2Seq
 from cliptune.task import Task
@@ -236,6 +236,7 @@ def _weights(
             f"{family.readout} read-out needs. Choose another model or model.readout."
         )
     refuse_offloaded(module, config)
+    refuse_widths(module, config)
     loaded: PreTrainedModel = module if placed else module.to(config.device)
     return loaded
 

@@ -35,15 +35,19 @@ def _joined(shared: Tensor, own: Tensor) -> Tensor:
     return torch.cat([before, own], dim=-2).flatten(0, 1)
 
 
+def moving(module: PreTrainedModel) -> str | None:
+    """The kind of a model's rotary positions where they depend on an input's length."""
+    config: Any = module.config
+    rope = getattr(config, "rope_parameters", None) or {}
+    return next((str(kind) for kind in _rope_types(rope) if str(kind) in MOVING), None)
+
+
 class SharedPrefix:
     """Keys and values of the last prefix that was asked for, of one network."""
 
     def __init__(self, module: PreTrainedModel) -> None:
-        config: Any = module.config
-        rope = getattr(config, "rope_parameters", None) or {}
-        kinds = {str(each) for each in _rope_types(rope)}
-        if found := kinds & set(MOVING):
-            raise UnsuitedError(f"its rotary positions ({found.pop()}) depend on an input's length")
+        if found := moving(module):
+            raise UnsuitedError(f"its rotary positions ({found}) depend on an input's length")
         self._module = module
         self.forget()
 

@@ -335,7 +335,7 @@ def test_labels_and_label_words_stand_for_one_class_each(
 
 
 def test_a_registered_task_brings_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cliptune.config.TASKS", {})
+    monkeypatch.setattr("cliptune.config.layers.TASKS", {})
     words = {"template": "{text} {mask}", "label_words": ["normal", "urgent"]}
     cliptune.register_task("urgency", {"task": words, "search": {"budget": 40}})
     config = validate(Config, {"task": {"name": "urgency", "label_words": ["no", "yes"]}})

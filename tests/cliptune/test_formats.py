@@ -57,6 +57,7 @@ FORMS = [
     "a.parquet",
     "a.arrow",
     "stream.arrow",
+    "a.feather",
 ]
 
 
@@ -113,6 +114,7 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are(form: str, tmp_
         ("a.csv", ["line 2", "line 3", "line 5"]),
         ("a.parquet", ["row 1", "row 2", "row 3"]),
         ("stream.arrow", ["row 1", "row 2", "row 3"]),
+        ("a.feather", ["row 1", "row 2", "row 3"]),
     ],
 )
 def test_a_row_knows_where_it_stands(form: str, places: list[str], tmp_path: Path) -> None:
@@ -276,4 +278,4 @@ def test_a_column_whose_name_is_damaged_is_refused(form: str, tmp_path: Path) ->
 
 def test_a_name_that_says_no_format_is_refused(tmp_path: Path) -> None:
     said = message(write(tmp_path / "a.txt", "a"))
-    assert "expected .jsonl, .json, .csv, .tsv, .parquet, .arrow" in said
+    assert "expected .jsonl, .json, .csv, .tsv, .parquet, .arrow, .feather" in said

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import users_file
 
 from cliptune.errors import ConfigError
 from cliptune.functions import metric
@@ -93,10 +94,8 @@ def test_networks_that_never_agree_have_no_agreement() -> None:
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A file of the user's with metrics, in the folder where the search is started."""
-    path = tmp_path / "own_metrics.py"
-    path.write_text(
+def own(tmp_path: Path) -> Iterator[Path]:
+    lines = (
         "def first_class(probabilities, labels):\n"
         "    return probabilities[:, 0].mean()\n"
         "def spoils_its_arguments(probabilities, labels):\n"
@@ -109,15 +108,10 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         "    return float('nan')\n"
         "def no_value(probabilities, labels):\n"
         "    pass\n"
-        "value = 3\n",
-        encoding="utf-8",
+        "value = 3\n"
     )
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    known = set(sys.modules)
-    yield path
-    for name in set(sys.modules) - known:
-        del sys.modules[name]
+    with users_file.written(tmp_path / "own_metrics.py", lines) as path:
+        yield path
 
 
 @pytest.mark.parametrize("name", METRICS)

@@ -1,9 +1,12 @@
 """The plan, held against what a LocalScorer really does, to the last token."""
 
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import families
 import numpy as np
 import pytest
 import tiny
@@ -15,6 +18,7 @@ from cliptune.errors import ConfigError
 from cliptune.evaluation import calibrate, evaluate, validate
 from cliptune.local import LocalScorer
 from cliptune.loop import search
+from cliptune.models.load import load_structure
 from cliptune.plan import MicroBatch, Plan, Work, plan
 from cliptune.scorer import UnitScorer
 from cliptune.task import load_task
@@ -36,14 +40,14 @@ class Meter:
         self._scorer = scorer
         self.sizes: list[int] = []  # of micro-batches, padding included
         self._tokens = self._passes = 0
-        scorer.model.module.register_forward_pre_hook(self._see, with_kwargs=True)
+        scorer.model.module.base_model.register_forward_pre_hook(self._see, with_kwargs=True)
 
     def _see(self, module: Any, inputs: Any, named: dict[str, torch.Tensor]) -> None:
         rows, length = named["inputs_embeds"].shape[:2]
-        mask = named["attention_mask"]  # none where no row is padded
-        assert mask is None or mask.shape == (rows, length)
+        mask = named.get("attention_mask")  # none where no row is padded
+        assert mask is None or (len(mask), mask.shape[1] >= length) == (rows, True)
         self.sizes.append(rows * length)
-        self._tokens += rows * length if mask is None else int(mask.sum())
+        self._tokens += rows * length if mask is None else int(mask[:, -length:].sum())
 
     def take(self) -> tuple[int, int, int]:
         """Forward passes, tokens and padding since the last time."""
@@ -54,7 +58,8 @@ class Meter:
 
 
 def planned(scorer: LocalScorer) -> Plan:
-    return plan(scorer.config, scorer.task, scorer.lengths)
+    shared = scorer.model.shared_tokens(scorer.config.prompt.length)
+    return plan(scorer.config, scorer.task, scorer.lengths, shared)
 
 
 def cost(work: Work) -> tuple[int, int, int]:
@@ -73,6 +78,10 @@ SHAPES: dict[str, dict[str, Any]] = {
     "nothing clipped": {"ensemble": {"clip_ratio": 0}},
     "class priors calibrated": {"search": {"calibrate": True}},
     "shortened texts": {"task": {"max_tokens": 14}},
+}
+CAUSAL: dict[str, Any] = {
+    "task": {"template": "{text} . it was {mask}"},
+    "model": {"micro_batch": 16},
 }
 PADDED = ("many candidates a unit", "uneven units", "one micro-batch")  # rather than left small
 
@@ -100,6 +109,53 @@ def test_a_plan_is_what_a_scorer_does_to_the_last_token(
     assert cost(found.evaluation) == meter.take()
     assert found.largest.computed == max(sizes)
     assert (found.generation.padding > 0) == (name in PADDED)
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return families.save("Llama", tmp_path_factory.mktemp("llama"))
+
+
+def test_of_a_causal_model_the_prompt_is_counted_once_a_candidate_and_network(
+    llama: Path, task_dir: Path
+) -> None:
+    """<s> and the three vectors of four candidates, on each of three networks."""
+    config = tiny.config(llama, task_dir, **CAUSAL)
+    scorer = LocalScorer(config, load_task(config.task))
+    found, meter = planned(scorer), Meter(scorer)
+    latents = np.random.default_rng(0).standard_normal((config.search.population, 5))
+    scorer.score(latents)
+    assert cost(found.generation) == meter.take()
+    assert sum(batch.first for call in found.generation.calls for batch in call) == 3
+    apart = plan(config, scorer.task, scorer.lengths)
+    rows = found.generation.forward_passes
+    assert apart.generation.tokens - found.generation.tokens == 4 * rows - 3 * 4 * 4
+    assert found.generation.padding == apart.generation.padding > 0
+    for work, act in (
+        (found.validation, lambda: validate(scorer, latents[0])),
+        (found.manual, lambda: validate(scorer, None)),
+        (found.evaluation, lambda: evaluate(scorer, latents[0], 3)),
+    ):
+        scorer.model.network_changed()  # as between two prompts
+        act()
+        assert cost(work) == meter.take()
+
+
+def test_what_a_causal_model_shares_is_known_without_its_weights(
+    llama: Path, task_dir: Path, tmp_path: Path
+) -> None:
+    config = tiny.config(llama, task_dir, **CAUSAL)
+    task = load_task(config.task)
+    assert load_structure(config, task).shared_tokens(3) == 4
+    assert LocalScorer(config, task).model.shared_tokens(3) == 4
+    assert LocalScorer(config, task, without=["shared prefix"]).model.shared_tokens(3) == 0
+    moving = shutil.copytree(llama, tmp_path / "moving")
+    settings = json.loads((moving / "config.json").read_text(encoding="utf-8"))
+    settings["rope_parameters"] = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+    (moving / "config.json").write_text(json.dumps(settings), encoding="utf-8")
+    config = tiny.config(moving, task_dir, **CAUSAL)
+    assert load_structure(config, task).shared_tokens(3) == 0
+    assert LocalScorer(config, task).model.shared_tokens(3) == 0
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Reading a run directory: finished, unfinished, moved, damaged, or none at all."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,18 @@ def test_a_damaged_file_is_named_in_one_sentence(
     with pytest.raises(RunError, match=message) as caught:
         read_run(Config, str(tmp_path / "run"))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("labels", ["no", ["no"], ["no", 1.5], ["no", "yes", "perhaps"], {"no": 1}])
+def test_values_of_a_label_column_are_one_a_class(labels: Any, tmp_path: Path) -> None:
+    file = finished(tmp_path / "run") / "origin.json"
+    origin = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({**origin, "labels": labels}), encoding="utf-8")
+    with pytest.raises(RunError, match=r"expected labels, one of each class; found"):
+        read_run(Config, str(tmp_path / "run"))
+    del origin["labels"]  # as in older runs
+    file.write_text(json.dumps(origin), encoding="utf-8")
+    assert read_run(Config, str(tmp_path / "run")).label_values == (0, 1)
 
 
 def test_an_origin_that_is_damaged_is_not_resumed_from(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Functions of the user's own: by a decorator, a path or an entry point; where they are found."""
 
 import json
-import sys
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import runs
 import tiny
+import users_file
 
 import cliptune
 from cliptune import functions, metrics, rewards
@@ -55,24 +55,17 @@ def forgotten() -> Iterator[None]:
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A file of the user's in the folder where the search is started."""
-    path = tmp_path / "own_functions.py"
-    path.write_text(
+def own(tmp_path: Path) -> Iterator[Path]:
+    lines = (
         "import cliptune\n"
         "@cliptune.mixer('largest')\n"
         "def largest(rewards):\n"
         "    return rewards.max(axis=1)\n"
         "def margin(scores, labels):\n"
-        "    return 1.0 - scores[..., range(len(labels)), labels]\n",
-        encoding="utf-8",
+        "    return 1.0 - scores[..., range(len(labels)), labels]\n"
     )
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    known = set(sys.modules)
-    yield path
-    for name in set(sys.modules) - known:
-        del sys.modules[name]
+    with users_file.written(tmp_path / "own_functions.py", lines) as path:
+        yield path
 
 
 def config(**sections: Any) -> Config:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,10 @@ from typing import Any
 import failing_actors
 import numpy as np
 import pytest
+import ray
 import tiny
 from clusters import STORE, Notes, machines, make_pool, one_machine
 from processes import alive, eventually
-from ray.core.generated import autoscaler_pb2
 from scorer_contract import latents
 
 from cliptune.config import Config
@@ -21,6 +20,7 @@ from cliptune.errors import ModelError, ScorerError
 from cliptune.synthetic import SyntheticScorer
 from cliptune.task import load_task
 from cliptune.types import Rewards
+from cluster.machines import give_notice
 from cluster.pool import ActorPool
 
 pytestmark = pytest.mark.timeout(200, method="thread")
@@ -237,7 +237,8 @@ class TestOnSeveralMachines:
                 fleet.outcomes()
             (stuck,) = pool._fleet.busy
             assert stuck.place is not None
-            drain(stuck.place.node)
+            address = ray.get_runtime_context().gcs_address
+            assert give_notice(address, stuck.place.node)
             scoring_until(pool, lambda: pool.workers == 1)
             assert stuck.leaving
             failing_actors.beside(config, "go on").touch()
@@ -257,14 +258,3 @@ class TestOnSeveralMachines:
             reference = SyntheticScorer(wide, load_task(wide.task)).score(latents)
             for generation in range(4):
                 assert np.array_equal(pool.score(latents, generation), reference)
-
-
-def drain(node: str) -> None:
-    """What a cloud's notice comes to: the machine will be gone in ten minutes."""
-    import ray
-    from ray._raylet import GcsClient
-
-    reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
-    gcs = GcsClient(address=ray.get_runtime_context().gcs_address)
-    accepted, why = gcs.drain_node(node, reason, "spot", int(time.time() * 1000) + 600_000)
-    assert accepted, why

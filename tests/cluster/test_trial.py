@@ -14,7 +14,7 @@ from cliptune.errors import ScorerError
 from cliptune.record import RESULT
 from cliptune.run import opened
 from cluster import trial
-from cluster.config import ClusterConfig, ClusterSearch
+from cluster.config import ClusterSearch
 from cluster.session import search
 from cluster.trial import FINISHED, REFUSED, SteppedSearch, bundles
 from cluster.trials import Report
@@ -106,7 +106,18 @@ def test_what_may_work_the_next_time_is_told_before_it_is_raised(
 
 
 def test_a_trial_reserves_its_actors_and_nothing_but_a_place_for_its_driver() -> None:
-    two = ClusterConfig(actors=2, threads_per_actor=3, gpus_per_actor=0.5)
+    two = {"actors": 2, "threads_per_actor": 3, "gpus_per_actor": 0.5}
     actor = {"CPU": 3.0, "GPU": 0.5}
-    assert bundles(two, "node:me") == [{"node:me": 0.001}, actor, actor]
-    assert bundles(ClusterConfig(actors=1, gpus_per_actor=0), "node:me")[1:] == [{"CPU": 1.0}]
+    assert reserved(cluster=two) == [{"node:me": 0.001}, actor, actor]
+    assert reserved(cluster={"actors": 1, "gpus_per_actor": 0})[1:] == [{"CPU": 1.0}]
+
+
+@pytest.mark.parametrize("actors", ["auto", 8, {"min": 2, "max": 8}])
+def test_a_trial_with_a_model_behind_an_api_reserves_a_cpu_whatever_its_actors(actors: Any) -> None:
+    cluster = {"actors": actors, "threads_per_actor": 3, "gpus_per_actor": 1}
+    behind = {"url": "http://127.0.0.1:8400"}
+    assert reserved(cluster=cluster, scorer=behind) == [{"node:me": 0.001}, {"CPU": 1.0}]
+
+
+def reserved(**sections: Any) -> list[dict[str, float]]:
+    return bundles(config(Path("model"), Path("task"), Path("run"), **sections), "node:me")

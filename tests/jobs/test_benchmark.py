@@ -12,7 +12,7 @@ from command import cliptune_here
 from cliptune.benchmark import Options
 from cliptune.record import Telemetry
 from jobs.benchmark import engine_share, idle, parsed
-from jobs.cli import benchmark
+from jobs.cli.here import benchmark
 
 SMALL = "--population 3 --subnetworks 2 --prompt-length 3 --rounds 1 --dtype float32 --device cpu"
 

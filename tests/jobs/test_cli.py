@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import tiny
 import yaml
-from command import SCRIPT, cliptune, cliptune_here, environment
+from command import SCRIPT, cliptune, cliptune_here, started
 from scorer_contract import journal_bytes
 
 import cliptune as package
@@ -115,16 +115,7 @@ def at_once(folder: Path, run_dir: Path) -> dict[str, Ended]:
 
 
 def start(*words: str, folder: Path) -> subprocess.Popen[str]:
-    """A search with its pipes, in a process group of its own, as a terminal starts it."""
-    return subprocess.Popen(
-        [SCRIPT, "search", *words, "cluster.actors=1"],
-        cwd=folder,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    return started(SCRIPT, "search", *words, "cluster.actors=1", folder=folder)
 
 
 def test_json_is_all_of_the_output(at_once: dict[str, Ended], folder: Path) -> None:

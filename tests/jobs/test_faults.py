@@ -22,7 +22,7 @@ import ray
 import tiny
 import yaml
 from clusters import one_machine
-from command import cliptune_here, environment
+from command import cliptune_here, started
 from processes import alive, eventually, with_environment
 from runs import journal_bytes, tree_bytes
 
@@ -76,14 +76,13 @@ def settings(tree: dict[str, Any], run: Path, **sections: Any) -> Config:
 @contextmanager
 def driver(*words: str, folder: Path, **more: str) -> Iterator[subprocess.Popen[str]]:
     """`cliptune search` in a process of its own, whose actors need no model."""
-    with subprocess.Popen(
-        [sys.executable, faulty_driver.__file__, "search", *words],
-        cwd=folder,
-        env=environment(**{faulty_driver.ACTOR: "TellsItsPid", **more}),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
+    with started(
+        sys.executable,
+        faulty_driver.__file__,
+        "search",
+        *words,
+        folder=folder,
+        **{faulty_driver.ACTOR: "TellsItsPid", **more},
     ) as process:
         try:
             yield process

@@ -5,16 +5,20 @@ import re
 from pathlib import Path
 from typing import Any
 
+import families
 import pytest
 import ray
 import tiny
 import torch
 import yaml
 from command import cliptune_here
+from provider_here import listening, provider_of
 
 from cliptune import probe
 from cliptune.errors import ConfigError
 from cliptune.local import LocalScorer
+from cliptune.loop import search
+from cliptune.subnetwork import FULL_NETWORK
 from cliptune.task import load_task
 from jobs.config import read
 from jobs.plan import main, read_record
@@ -135,7 +139,7 @@ def test_long_times_are_said_in_minutes_and_hours(
 def test_without_measuring_nothing_runs_and_there_is_no_time(
     file: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.plan.LocalScorer", None)
+    monkeypatch.setattr("jobs.planhere.LocalScorer", None)
     words = rows(capsys, file, measure=False)
     assert "time" not in words["part"]
     assert words["activations of the largest micro-batch"] == ["not measured"]
@@ -271,6 +275,58 @@ def test_what_a_search_would_refuse_is_refused(word: str, message: str, file: Pa
     with pytest.raises(Exception, match=re.escape(message)) as caught:
         run(file, word, measure=False)
     assert getattr(caught.value, "exit_code", None) == 2
+
+
+def test_quantised_weights_are_counted_as_such(file: Path, record: Path, capsys: Printed) -> None:
+    record.write_text('{"tokens_per_second": 500, "quantize": null}', encoding="utf-8")
+    whole = tree(capsys, file, measure=False)["memory_bytes"]
+    words = (file, "model.quantize=4bit")
+    found = tree(capsys, *words, measure=False)
+    assert found["memory_bytes"]["weights"] < whole["weights"]
+    assert found["memory_bytes"]["thinned_copy"] == 0 < whole["thinned_copy"]
+    run(*words, record=record)
+    text = " ".join(capsys.readouterr().out.split())
+    assert "in float32 with 4bit weights" in text
+    assert "measured with another quantize None" in text
+
+
+def test_what_a_causal_models_candidates_share_is_said(
+    task_dir: Path, tmp_path: Path, capsys: Printed
+) -> None:
+    folder = families.save("Qwen2", tmp_path / "model")  # which begins with no special token
+    task = {"template": "{text} . it was {mask}"}
+    path = tmp_path / "causal.yaml"
+    path.write_text(yaml.safe_dump(tiny.tree(folder, task_dir, task=task)), encoding="utf-8")
+    counted, timed = tree(capsys, path, measure=False), tree(capsys, path)
+    assert counted["shared_tokens"] == timed["shared_tokens"] == 3
+    assert counted["parts"]["total"]["tokens"] == timed["parts"]["total"]["tokens"]
+    run(path, measure=False)
+    text = " ".join(capsys.readouterr().out.split())
+    assert "The first 3 of an input are computed once a candidate and network." in text
+
+
+def test_of_a_model_behind_an_api_the_tokens_are_those_of_its_bill(
+    file: Path, model_dir: Path, record: Path, capsys: Printed, tmp_path: Path
+) -> None:
+    """But for the canary's, which is a generation's first micro-batch, twice."""
+    with listening(provider_of(model_dir)) as here:
+        words = (file, f"scorer.url={here.url}", "model.name=no/such/model")
+        found = tree(capsys, *words)
+        assert here.paths == ["/v1/sessions"]
+        run(*words, record=record)
+        config = read([*map(str, words), f"run_dir={tmp_path / 'run'}"])
+        result = search(config)
+    bill = json.loads((Path(result.run_dir) / "result.json").read_text(encoding="utf-8"))["bill"]
+    total = found["parts"]["total"]
+    scorer = LocalScorer(read([str(file)]), load_task(config.task))
+    canary, *_ = scorer.units(FULL_NETWORK, "train", 4, reduce=True)
+    assert bill["tokens"] == total["tokens"] + total["padding"] + 2 * canary.tokens
+    assert found["model"] == model_dir.name
+    assert found["actors"] is found["memory_bytes"] is total["seconds"] is None
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"The model is behind {here.url}: no actor is started here" in text
+    assert "500 tokens/s the provider" in text
+    assert "memory" not in text
 
 
 def test_ray_is_not_started(file: Path, capsys: Printed) -> None:

@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 import tiny
+import torch
 from command import cliptune_here
 
 import cliptune as library
 from cliptune.errors import CliptuneError, ConfigError, TaskError
 from cliptune.predictor import Predictor, load
-from cliptune.streams import partial, read_chunks
+from cliptune.streams import read_chunks
+from cliptune.writers import partial
 from jobs.predict import main
 
 Predicted = Callable[..., tuple[str, str]]
@@ -42,7 +44,7 @@ def predicted(
         monkeypatch.setattr(
             sys, "stdin", SimpleNamespace(buffer=io.BytesIO(stdin), isatty=lambda: False)
         )
-        defaults = dict.fromkeys(("file", "out", "model", "device"))
+        defaults = dict.fromkeys(("file", "out", "model", "device", "threads"))
         flags = {"ensemble": False, "as_json": False}
         main(str(run), texts, **{**defaults, **flags, **options})
         found = capsys.readouterr()
@@ -84,7 +86,7 @@ def test_json_has_the_input_and_every_class(run: Path, predicted: Predicted) -> 
     }
 
 
-@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".tsv", ".parquet", ".arrow", ".feather"])
 def test_a_file_becomes_a_file_with_the_predictions(
     suffix: str, run: Path, task_dir: Path, tmp_path: Path, predicted: Predicted
 ) -> None:
@@ -102,6 +104,41 @@ def test_a_file_becomes_a_file_with_the_predictions(
     with pytest.raises(TaskError, match="has a column prediction already"):
         predicted(file=out, out=again)
     assert not again.exists()
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"), [((0, 1), None), (("bad", "great"), None), ((7, "yes"), [7, "yes"])]
+)
+def test_predictions_are_values_of_the_label_column(
+    values: tuple[Any, ...],
+    labels: list[Any] | None,
+    model_dir: Path,
+    task_dir: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for file in task_dir.glob("*.jsonl"):
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        named = [{**row, "label": values[row["label"]]} for row in rows]
+        (data / file.name).write_text("\n".join(map(json.dumps, named)), encoding="utf-8")
+    task = {"labels": labels}
+    found = library.search(tiny.config(model_dir, data, tmp_path / "run", task=task))
+    nothing = dict.fromkeys(("file", "out", "model", "device", "threads"))
+    main(found.run_dir, TEXTS, **nothing, ensemble=False, as_json=True)
+    for line in capsys.readouterr().out.splitlines():
+        each = json.loads(line)
+        assert each["prediction"] == values[("bad", "great").index(each["label_word"])]
+
+
+def test_threads_are_as_many_as_asked_for(predicted: Predicted) -> None:
+    before = torch.get_num_threads()
+    try:
+        predicted(*TEXTS, threads=1)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_ctrl_c_leaves_what_was_written(
@@ -157,7 +194,11 @@ def test_a_broken_line_of_a_stream_ends_it_and_what_was_written_stays(
     ("texts", "options", "complaint"),
     [
         (["a"], {"file": Path("a.csv")}, "Give texts or --file FILE, not both"),
-        (["a"], {"out": Path("a.xlsx")}, "--out must end in .jsonl, .csv, .parquet; found a.xlsx"),
+        (
+            ["a"],
+            {"out": Path("a.xlsx")},
+            "--out must end in .jsonl, .csv, .tsv, .parquet, .arrow, .feather; found",
+        ),
         ([], {"file": Path("a.csv"), "out": Path("./a.csv")}, "would replace what is read"),
         (["a"], {"device": "tpu"}, "--device must be cpu or cuda; found tpu"),
         ([" "], {}, "what was typed, text 1: text must be a text that is not empty"),
@@ -174,7 +215,7 @@ def test_what_cannot_be_meant_is_refused(
 def test_a_terminal_is_not_waited_for(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
     with pytest.raises(ConfigError, match="Nothing to predict: give texts"):
-        nothing = dict.fromkeys(("file", "out", "model", "device"))
+        nothing = dict.fromkeys(("file", "out", "model", "device", "threads"))
         main(str(run), [], **nothing, ensemble=False, as_json=False)
 
 

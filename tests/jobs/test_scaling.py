@@ -3,12 +3,11 @@
 import json
 import os
 import signal
-import subprocess
 import uuid
 from pathlib import Path
 
 import pytest
-from command import SCRIPT, cliptune_here, environment
+from command import SCRIPT, cliptune_here, started
 from processes import eventually, with_environment
 
 QUICK = ["--unit-seconds", "0.0001", "--generations", "2"]
@@ -48,14 +47,8 @@ def test_bad_input_is_one_sentence_and_exit_code_2(words: list[str], part: str) 
 @pytest.mark.timeout(200)
 def test_control_c_leaves_neither_process_nor_file(tmp_path: Path) -> None:
     mark = str(uuid.uuid4())
-    with subprocess.Popen(
-        [SCRIPT, "scaling", "--actors", "2"],
-        cwd=tmp_path,
-        env=environment(CLIPTUNE_TEST=mark),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
+    with started(
+        SCRIPT, "scaling", "--actors", "2", folder=tmp_path, CLIPTUNE_TEST=mark
     ) as process:
         try:
             assert eventually(lambda: actors(mark) >= 2)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import tiny
 import yaml
-from command import SCRIPT, cliptune, cliptune_here, environment
+from command import SCRIPT, cliptune, cliptune_here, environment, started
 from no_ray import without_ray
 from processes import eventually, with_environment
 from scorer_contract import journal_bytes
@@ -39,14 +39,8 @@ def uninterrupted(folder: Path) -> dict[str, bytes]:
 @contextmanager
 def running(*words: str, folder: Path, **more: str) -> Iterator[subprocess.Popen[str]]:
     """A search in a process group of its own, as a terminal starts it."""
-    with subprocess.Popen(
-        [SCRIPT, "search", *words, "--json", "cluster.actors=1"],
-        cwd=folder,
-        env=environment(**more),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
+    with started(
+        SCRIPT, "search", *words, "--json", "cluster.actors=1", folder=folder, **more
     ) as process:
         try:
             yield process

@@ -16,11 +16,15 @@ import yaml
 from clusters import one_machine
 from command import SCRIPT, cliptune_here, environment
 from processes import eventually
+from provider_here import listening, provider_of
 from runs import journal_bytes
 from trials_here import Here
 
-from cliptune.config import merge
+from cliptune.config import merge, validate
+from cluster.config import ClusterSearch
+from cluster.placement import Node
 from jobs.suggestions import Suggestions
+from jobs.sweepplan import _placed
 
 RATIOS = {"ensemble.clip_ratio": {"grid": [0.1, 0.3]}}
 
@@ -75,6 +79,31 @@ def test_a_sweep_on_ray_tune_from_its_file_to_the_ranking(file: Path, one_ray: N
     assert None not in table["accuracy.ensemble.test"]
     for trial in trials(file):
         assert len(journal_bytes(file.parent / "out/trials" / trial["name"])) == 3
+
+
+def test_a_trial_of_a_model_behind_an_api_leaves_to_its_provider_what_is_on_auto(
+    file: Path,
+) -> None:
+    """And fits wherever actors would not."""
+    actors = {"cluster": {"actors": 64, "gpus_per_actor": 1}, "model": {"device": "auto"}}
+    base = yaml.safe_load(file.read_text())["base"]
+    behind = {"scorer": {"url": "http://127.0.0.1:8400"}}
+    config = validate(ClusterSearch, merge(merge(base, actors), behind))
+    assert _placed(config, [Node(1, 0)], []) == config
+
+
+@pytest.mark.slow
+def test_trials_of_a_model_behind_an_api_wait_for_no_actors(
+    file: Path, model_dir: Path, one_ray: None
+) -> None:
+    """They would never fit: the cluster has one CPU and no GPU."""
+    actors = ("cluster.actors=64", "cluster.gpus_per_actor=1", "model.dtype=auto")
+    with listening(provider_of(model_dir)) as provider:
+        done = go(file, f"scorer.url={provider.url}", *actors, "model.device=auto")
+    assert done.returncode == 0, done.stderr
+    assert [trial["state"] for trial in trials(file)] == ["done", "done"]
+    table = pq.read_table(file.parent / "out/table.parquet").to_pydict()
+    assert table["cost.prompts_scored"] == [12, 12]
 
 
 def test_the_trials_are_listed_and_not_run(file: Path, here: Here) -> None:

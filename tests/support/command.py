@@ -29,6 +29,19 @@ def cliptune(*words: str, folder: Path, **more: str) -> subprocess.CompletedProc
     )
 
 
+def started(*command: str | Path, folder: Path, **more: str) -> subprocess.Popen[str]:
+    """A command with its pipes, in a process group of its own, as a terminal starts it."""
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment(**more),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
 def cliptune_here(*words: str) -> subprocess.CompletedProcess[str]:
     """Run the command's entry point in this process, where the next one is at once."""
     out, err = io.StringIO(), io.StringIO()

@@ -1,6 +1,7 @@
 """Spreading and quantising a model: what from_pretrained is given, and what it comes to here."""
 
 import importlib.util
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from cliptune.config import ModelConfig
@@ -17,6 +19,7 @@ from cliptune.errors import ConfigError, OutOfMemoryError
 from cliptune.local import LocalScorer
 from cliptune.models import large, load
 from cliptune.models.causal_lm import CausalLM
+from cliptune.probe import thinned_bytes, weight_bytes
 from cliptune.task import load_task
 
 TASK = {"template": "{text} . it was {mask}"}
@@ -105,21 +108,68 @@ def test_a_model_that_the_gpus_do_not_hold_is_refused(place: str) -> None:
     large.refuse_offloaded(SimpleNamespace(hf_device_map={"": 1}), model(name="big"))
 
 
-@pytest.mark.parametrize("bits", ["8bit", "4bit"])
-def test_a_quantised_model_is_searched(bits: str, tmp_path: Path, task_dir: Path) -> None:
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose layers are as wide as bitsandbytes' blocks, where that is installed."""
     for package in ("accelerate", "bitsandbytes"):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed: pip install 'cliptune[large]'")
     torch.manual_seed(0)
-    tokenizer = families.byte_level()
-    folder = families.save("Qwen2", tmp_path)
-    shape = {"hidden_size": 128, "intermediate_size": 256}  # bitsandbytes' blocks are 64 wide
+    folder = families.save("Qwen2", tmp_path_factory.mktemp("wide"))
+    shape = {"hidden_size": 128, "intermediate_size": 256}
     config = AutoConfig.from_pretrained(folder, **shape)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("bits", ["8bit", "4bit"])
+def test_what_quantised_weights_take_is_known_without_them(
+    bits: str, tied: bool, wide: Path, tmp_path: Path, task_dir: Path
+) -> None:
+    folder = shutil.copytree(wide, tmp_path / "model")
+    config = AutoConfig.from_pretrained(folder, tie_word_embeddings=tied)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    settings = tiny.config(folder, task_dir, task=TASK, model={"quantize": bits})
+    task = load_task(settings.task)
+    structure = load.load_structure(settings, task).module
+    module = load.load_plain(settings.model).module
+    held = sum(weight.nbytes for weight in [*module.parameters(), *module.buffers()])
+    for layer in module.modules():
+        weight = getattr(layer, "weight", None)
+        if (state := getattr(weight, "quant_state", None)) is not None:
+            held += state.absmax.nbytes
+        elif (scales := getattr(weight, "SCB", None)) is not None:
+            held += scales.nbytes
+    assert weight_bytes(structure, torch.float32, bits) == held
+    assert held < weight_bytes(structure, torch.float32)
+    assert thinned_bytes(structure, torch.float32, settings.ensemble, bits) == 0
+
+
+def layer(inputs: int, outputs: int, packs: bool = True) -> nn.Module:
+    """As bitsandbytes makes one, as far as it is looked at."""
+    made = nn.Linear(inputs, outputs, device="meta")
+    made.support_avx512bf16_for_cpu = packs
+    return made
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(32, 64), (96, 64), (64, 100)])
+def test_widths_that_four_bits_on_a_cpu_cannot_have_are_refused(inputs: int, outputs: int) -> None:
+    here = model(name="tiny", device="cpu", quantize="4bit")
+    module = nn.ModuleDict({"good": layer(128, 192), "narrow": layer(inputs, outputs)})
+    said = f"multiple of 64 inputs and of 32 outputs; narrow of tiny has {inputs} and {outputs}"
+    with pytest.raises(ConfigError, match=said):
+        large.refuse_widths(module, here)
+    for other in ({"device": "cuda"}, {"quantize": "8bit"}, {"quantize": None}):
+        large.refuse_widths(module, here.model_copy(update=other))
+    large.refuse_widths(nn.ModuleDict({"slow": layer(inputs, outputs, packs=False)}), here)
+
+
+@pytest.mark.parametrize("bits", ["8bit", "4bit"])
+def test_a_quantised_model_is_searched(bits: str, wide: Path, task_dir: Path) -> None:
     scored = []
     for quantize in (None, bits):
-        settings = tiny.config(folder, task_dir, task=TASK, model={"quantize": quantize})
+        settings = tiny.config(wide, task_dir, task=TASK, model={"quantize": quantize})
         scorer = LocalScorer(settings, load_task(settings.task))
         weights = scorer.model.module.model.layers[0].mlp.down_proj.weight
         assert weights.is_floating_point() == (quantize is None)
