@@ -4,6 +4,7 @@ What trains a prompt is small and read whole (formats.py); what it is used on ma
 """
 
 import csv
+import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -50,7 +51,7 @@ def read_chunks(path: Path, wanted: Wanted, size: int) -> Iterator[Chunk]:
             yield from _parts(WHOLE[suffix](path, wanted), wanted, size)
             return
         with path.open("rb") as file:
-            yield from _chunks(READERS[suffix](file, str(path), wanted), str(path), wanted, size)
+            yield from _read(file, suffix, str(path), wanted, size)
     except OSError as error:
         raise TaskError(f"{path} cannot be read: {error.strerror or one_line(error)}.") from error
 
@@ -68,11 +69,27 @@ def read_lines(file: Iterable[bytes], source: str, wanted: Wanted, size: int) ->
     yield from _chunks(reader(chain(blank, lines), source, wanted), source, wanted, size)
 
 
+def read_stream(
+    file: IO[bytes], kind: str, source: str, wanted: Wanted, size: int
+) -> Iterator[Chunk]:
+    """Rows of what is no file, `size` at a time; of a `kind` in STREAMS."""
+    if kind not in STREAMS:
+        raise TaskError(f"{source} can be read as {', '.join(STREAMS)}; found {kind}.")
+    suffix = f".{kind}"
+    whole = io.BytesIO(file.read()) if suffix in BATCHES else file  # which one has to move about in
+    yield from _read(whole, suffix, source, wanted, size)
+
+
 def texts_chunk(texts: Sequence[Sequence[str]], wanted: Wanted) -> Chunk:
     """Texts that were typed, each as many as an example has."""
     columns = list(wanted.values())
     records = [dict(zip(columns, each, strict=True)) for each in texts]
     return _chunk(list(enumerate(records, 1)), "what was typed", wanted, "text")
+
+
+def _read(file: IO[bytes], suffix: str, source: str, wanted: Wanted, size: int) -> Iterator[Chunk]:
+    unit = "row" if suffix in BATCHES else "line"
+    yield from _chunks(READERS[suffix](file, source, wanted), source, wanted, size, unit)
 
 
 def _parts(table: Table, wanted: Wanted, size: int) -> Iterator[Chunk]:
@@ -82,8 +99,9 @@ def _parts(table: Table, wanted: Wanted, size: int) -> Iterator[Chunk]:
         yield _chunk(some, table.source, wanted, table.unit)
 
 
-def _chunks(numbered: Numbered, source: str, wanted: Wanted, size: int) -> Iterator[Chunk]:
-    unit = "row" if Path(source).suffix.lower() in BATCHES else "line"
+def _chunks(
+    numbered: Numbered, source: str, wanted: Wanted, size: int, unit: str = "line"
+) -> Iterator[Chunk]:
     while some := list(islice(numbered, size)):
         yield _chunk(some, source, wanted, unit)
 
@@ -209,3 +227,4 @@ WHOLE: Mapping[str, Callable[[Path, Wanted], Table]] = {  # what cannot be read 
     ".tsv": partial(separated_table, separator="\t"),
 }
 FILES = (*READERS, *WHOLE)
+STREAMS = [suffix.removeprefix(".") for suffix in READERS]

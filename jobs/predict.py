@@ -17,11 +17,20 @@ from cliptune.errors import CliptuneError, ConfigError, TaskError
 from cliptune.formats import Wanted
 from cliptune.predictor import AT_ONCE, Prediction, Predictor
 from cliptune.record import RunRecord, read_run
-from cliptune.streams import Chunk, Record, read_chunks, read_lines, texts_chunk
+from cliptune.streams import (
+    STREAMS,
+    Chunk,
+    Record,
+    read_chunks,
+    read_lines,
+    read_stream,
+    texts_chunk,
+)
 from cliptune.task import text_columns, unlabelled
 from cliptune.writers import WRITERS, Writer, writing
 from jobs.signals import Stopped, leave, stopping
 
+STDIN = "standard input"
 PREDICTION, WORD, PROBABILITY, AGREEMENT = "prediction", "label_word", "probability", "agreement"
 
 
@@ -30,6 +39,8 @@ def main(
     texts: Sequence[str],
     *,
     file: Path | None,
+    kind: str | None,
+    batch: int,
     out: Path | None,
     model: str | None,
     device: str | None,
@@ -38,8 +49,8 @@ def main(
     as_json: bool,
 ) -> None:
     """Classify what is given and print it, or write it to `out`; by as many CPU threads as torch
-    takes unless `threads` says how many."""
-    refuse_odd(texts, file, out)
+    takes unless `threads` says how many. `kind` is the format of standard input."""
+    refuse_odd(texts, file, kind, out)
     record = read_run(Config, place)
     wanted = text_columns(record.config.task)
     count = None if texts or file is None else counted(file, wanted, own_columns(record, ensemble))
@@ -54,7 +65,7 @@ def main(
             networks = predictor.networks(ensemble=ensemble)
             with nullcontext() if out is None else writing(out) as written:
                 progress.update(bar, description="Predicting", total=count)
-                for chunk in chunks(texts, file, wanted):
+                for chunk in chunks(texts, file, kind, wanted, batch):
                     found = predictor.answer(chunk.rows, networks)
                     give(chunk, found, written, as_json=as_json)
                     progress.advance(bar, len(found))
@@ -72,7 +83,7 @@ def main(
             print(f"{written.written:,} predictions written to {out}")
 
 
-def refuse_odd(texts: Sequence[str], file: Path | None, out: Path | None) -> None:
+def refuse_odd(texts: Sequence[str], file: Path | None, kind: str | None, out: Path | None) -> None:
     """Refuse what cannot be meant, before anything is loaded."""
     if texts and file is not None:
         raise ConfigError("Give texts or --file FILE, not both.")
@@ -80,6 +91,10 @@ def refuse_odd(texts: Sequence[str], file: Path | None, out: Path | None) -> Non
         raise ConfigError(
             "Nothing to predict: give texts, --file FILE, or lines on standard input."
         )
+    if kind is not None and (texts or file is not None):
+        raise ConfigError("--format says what standard input is; leave it out.")
+    if kind is not None and kind not in STREAMS:
+        raise ConfigError(f"--format must be one of {', '.join(STREAMS)}; found {kind}.")
     if out is not None and out.suffix.lower() not in WRITERS:
         raise ConfigError(f"--out must end in {', '.join(WRITERS)}; found {out}.")
     if out is not None and file is not None and out.resolve() == file.resolve():
@@ -108,8 +123,10 @@ def counted(file: Path, wanted: Wanted, own: Sequence[str]) -> int:
     return count
 
 
-def chunks(texts: Sequence[str], file: Path | None, wanted: Wanted) -> Iterator[Chunk]:
-    """What is given, wherever it is."""
+def chunks(
+    texts: Sequence[str], file: Path | None, kind: str | None, wanted: Wanted, batch: int
+) -> Iterator[Chunk]:
+    """What is given, wherever it is, so many rows at a time."""
     if texts:
         each = len(wanted)
         if len(texts) % each:
@@ -119,9 +136,11 @@ def chunks(texts: Sequence[str], file: Path | None, wanted: Wanted) -> Iterator[
             )
         yield texts_chunk([texts[i : i + each] for i in range(0, len(texts), each)], wanted)
     elif file is not None:
-        yield from read_chunks(file, wanted, AT_ONCE)
+        yield from read_chunks(file, wanted, batch)
+    elif kind is not None:
+        yield from read_stream(sys.stdin.buffer, kind, STDIN, wanted, batch)
     else:
-        yield from read_lines(sys.stdin.buffer, "standard input", wanted, AT_ONCE)
+        yield from read_lines(sys.stdin.buffer, STDIN, wanted, batch)
 
 
 def give(chunk: Chunk, found: Sequence[Prediction], to: Writer | None, *, as_json: bool) -> None:

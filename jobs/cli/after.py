@@ -91,7 +91,7 @@ def predict(
         typer.Argument(
             metavar="[TEXT ...]",
             help="What to classify; of a task of pairs, two by two. Without it and --file: "
-            "standard input, a text a line or a JSON object a line.",
+            "standard input.",
         ),
     ] = None,
     file: Annotated[
@@ -101,6 +101,17 @@ def predict(
             help="A .jsonl, .json, .csv, .tsv, .parquet, .arrow, .feather or .txt file.",
         ),
     ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            help="Of standard input: jsonl, csv, parquet, arrow, feather or txt; if not given, "
+            "lines of text, or of JSON where the first one begins with a brace.",
+        ),
+    ] = None,
+    batch: Annotated[
+        int,
+        typer.Option(min=1, help="Texts read ahead and computed together; 1 answers line by line."),
+    ] = 512,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -129,6 +140,8 @@ def predict(
         run,
         texts or [],
         file=file,
+        kind=format,
+        batch=batch,
         out=out,
         model=model,
         device=device,

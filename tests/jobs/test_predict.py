@@ -5,11 +5,13 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tiny
 import torch
@@ -44,8 +46,8 @@ def predicted(
         monkeypatch.setattr(
             sys, "stdin", SimpleNamespace(buffer=io.BytesIO(stdin), isatty=lambda: False)
         )
-        defaults = dict.fromkeys(("file", "out", "model", "device", "threads"))
-        flags = {"ensemble": False, "as_json": False}
+        defaults = dict.fromkeys(("file", "kind", "out", "model", "device", "threads"))
+        flags = {"batch": 512, "ensemble": False, "as_json": False}
         main(str(run), texts, **{**defaults, **flags, **options})
         found = capsys.readouterr()
         return found.out, found.err
@@ -68,6 +70,32 @@ def test_texts_are_classified_a_line_each(run: Path, predicted: Predicted) -> No
 )
 def test_standard_input_is_lines_of_text_or_of_json(lines: str, predicted: Predicted) -> None:
     assert predicted(stdin=lines.encode()) == predicted(*TEXTS)
+
+
+def test_standard_input_may_be_what_a_file_would_be(predicted: Predicted, tmp_path: Path) -> None:
+    with_quotes = 'id,text\n1,"a good\nfilm"\n2,an awful story . it was dull\n'
+    out, _ = predicted(stdin=with_quotes.encode(), kind="csv", as_json=True)
+    found = [json.loads(line) for line in out.splitlines()]
+    assert [(row["id"], row["text"]) for row in found] == [("1", "a good\nfilm"), ("2", TEXTS[1])]
+    table = tmp_path / "in.parquet"
+    pq.write_table(pa.table({"text": TEXTS}), table)
+    assert predicted(stdin=table.read_bytes(), kind="parquet") == predicted(*TEXTS)
+
+
+def test_a_line_is_answered_before_the_next_one_is_written(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said: list[str] = []
+
+    def lines() -> Iterator[bytes]:
+        for text in TEXTS:
+            yield f"{text}\n".encode()
+            said.append(capsys.readouterr().out)
+
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=lines(), isatty=lambda: False))
+    nothing = dict.fromkeys(("file", "kind", "out", "model", "device", "threads"))
+    main(str(run), [], **nothing, batch=1, ensemble=False, as_json=False)
+    assert [line.rpartition("\t")[2] for line in said] == [f"{text}\n" for text in TEXTS]
 
 
 def test_json_has_the_input_and_every_class(run: Path, predicted: Predicted) -> None:
@@ -125,8 +153,8 @@ def test_predictions_are_values_of_the_label_column(
         (data / file.name).write_text("\n".join(map(json.dumps, named)), encoding="utf-8")
     task = {"labels": labels}
     found = library.search(tiny.config(model_dir, data, tmp_path / "run", task=task))
-    nothing = dict.fromkeys(("file", "out", "model", "device", "threads"))
-    main(found.run_dir, TEXTS, **nothing, ensemble=False, as_json=True)
+    nothing = dict.fromkeys(("file", "kind", "out", "model", "device", "threads"))
+    main(found.run_dir, TEXTS, **nothing, batch=512, ensemble=False, as_json=True)
     for line in capsys.readouterr().out.splitlines():
         each = json.loads(line)
         assert each["prediction"] == values[("bad", "great").index(each["label_word"])]
@@ -144,7 +172,6 @@ def test_threads_are_as_many_as_asked_for(predicted: Predicted) -> None:
 def test_ctrl_c_leaves_what_was_written(
     run: Path, tmp_path: Path, predicted: Predicted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.predict.AT_ONCE", 2)
     answer = Predictor.answer
     calls: list[int] = []
 
@@ -161,7 +188,7 @@ def test_ctrl_c_leaves_what_was_written(
     monkeypatch.setattr("jobs.predict.leave", leave)
     out = tmp_path / "out.parquet"
     with pytest.raises(SystemExit, match="130"):
-        predicted(stdin=b"a film\n" * 9, out=out)
+        predicted(stdin=b"a film\n" * 9, batch=2, out=out)
     assert not out.exists()
     (written,) = read_chunks(partial(out), WANTED, 99)
     assert len(written.records) == 4
@@ -180,12 +207,11 @@ def test_a_broken_line_of_a_file_is_refused_before_anything_is_computed(
 
 
 def test_a_broken_line_of_a_stream_ends_it_and_what_was_written_stays(
-    tmp_path: Path, predicted: Predicted, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, predicted: Predicted
 ) -> None:
-    monkeypatch.setattr("jobs.predict.AT_ONCE", 2)
     lines = b'{"text": "a"}\n' * 4 + b'{"text"'
     with pytest.raises(TaskError, match=r"line 5: not JSON(.|\n)*after 4 predictions, which are"):
-        predicted(stdin=lines, out=tmp_path / "out.csv")
+        predicted(stdin=lines, batch=2, out=tmp_path / "out.csv")
     (written,) = read_chunks(tmp_path / "out.partial.csv", WANTED, 99)
     assert len(written.records) == 4
 
@@ -201,6 +227,8 @@ def test_a_broken_line_of_a_stream_ends_it_and_what_was_written_stays(
         ),
         ([], {"file": Path("a.csv"), "out": Path("./a.csv")}, "would replace what is read"),
         (["a"], {"device": "tpu"}, "--device must be cpu or cuda; found tpu"),
+        (["a"], {"kind": "csv"}, "--format says what standard input is"),
+        ([], {"kind": "json"}, "--format must be one of jsonl, csv, .*; found json"),
         ([" "], {}, "what was typed, text 1: text must be a text that is not empty"),
         ([], {"file": Path("none.csv")}, "none.csv cannot be read"),
     ],
@@ -215,8 +243,8 @@ def test_what_cannot_be_meant_is_refused(
 def test_a_terminal_is_not_waited_for(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
     with pytest.raises(ConfigError, match="Nothing to predict: give texts"):
-        nothing = dict.fromkeys(("file", "out", "model", "device", "threads"))
-        main(str(run), [], **nothing, ensemble=False, as_json=False)
+        nothing = dict.fromkeys(("file", "kind", "out", "model", "device", "threads"))
+        main(str(run), [], **nothing, batch=1, ensemble=False, as_json=False)
 
 
 def test_the_command_predicts(run: Path) -> None:
