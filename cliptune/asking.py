@@ -88,6 +88,11 @@ class Provider:
                 f"{before.model.get('dtype')}. {IN_JOURNAL} Go on where the first one is."
             )
 
+    @property
+    def _kept(self) -> str:
+        """What is not lost, where anything was answered before."""
+        return f" {IN_JOURNAL}" if self._met else ""
+
     def _again(self, once: Callable[[], M]) -> M:
         """What comes of trying until there is an answer, or patience ends."""
         patience = self._settings.patience
@@ -106,7 +111,7 @@ class Provider:
             raise ScorerError(
                 f"{error} Tried {trying.statistics['attempt_number']} times in "
                 f"{trying.statistics['delay_since_first_attempt']:.0f} s (scorer.patience). "
-                f"{error.remedy} {IN_JOURNAL}"
+                f"{error.remedy}{self._kept}"
             ) from None
 
     def _enough(self, state: tenacity.RetryCallState, patience: float) -> bool:
@@ -183,7 +188,7 @@ class Provider:
         if failure.error == "out_of_memory":
             return OutOfMemoryError(said)
         if failure.error and status in (413, 504):
-            return TooMuch(f"{said} {IN_JOURNAL}")
+            return TooMuch(f"{said}{self._kept}")
         if status in AGAIN or (status == 504 and not failure.error):
             kind = _BrokenError if status == 500 else _Again
             return kind(said, after=_seconds(answer.headers.get("Retry-After")))
