@@ -210,7 +210,7 @@ def _family(source: str, config: ModelConfig) -> type[FrozenModel]:
 def _refuse_other_than_text(source: str, config: Any, family: type[FrozenModel]) -> None:
     """Refuse what is fed pictures or sound, or several kinds of input."""
     known = getattr(family.auto, "_model_mapping", {})
-    model = known[type(config)] if type(config) in known else None
+    model = known.get(type(config), None)
     fed = getattr(model, "main_input_name", "input_ids")
     sized = hasattr(config, "hidden_size") and hasattr(config, "num_hidden_layers")
     if sized and fed == "input_ids" and (model or not known):

@@ -15,6 +15,7 @@ from cliptune.errors import ModelError
 from cliptune.models import fast
 from cliptune.models.base import FrozenModel
 
+
 class LabelWords(nn.Module):
     """Some rows of a vocabulary's layer, in at least single precision.
 
