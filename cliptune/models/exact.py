@@ -121,13 +121,15 @@ class _Trial:
         body: list[Any] = []
         hook = self.module.base_model.register_forward_hook(lambda *its: body.append(its[-1]))
         try:
-            self.module(**given)
+            output = self.module(**given)
         finally:
             hook.remove()
-        last = getattr(body[0], "last_hidden_state", None)
-        if last is None:  # T5's has its head within
-            last = body[0].logits
-        return list(zip(*([body[0].encoder_last_hidden_state] if two else []), last, strict=True))
+        # T5 has its head within its body, and OPT passes its body by
+        last = getattr(body[0] if body else output, "last_hidden_state", None)
+        if last is None:
+            last = output.logits
+        parts = [output.encoder_last_hidden_state] if two else []
+        return list(zip(*parts, last, strict=True))
 
 
 def _wrong(trial: _Trial) -> str | None:

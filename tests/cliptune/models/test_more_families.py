@@ -125,6 +125,7 @@ def row(name: str) -> dict[str, str]:
 
 
 def test_the_docs_name_these_families_and_no_others() -> None:
-    assert {name: cells["`model.readout`"] for name, cells in table().items()} == {
-        name: f"`{family.readout}`" for name, family in MORE.items()
+    said = {name: (row["`model.readout`"], row["tested with"]) for name, row in table().items()}
+    assert said == {
+        name: (f"`{family.readout}`", f"`{family.model}`") for name, family in MORE.items()
     }
