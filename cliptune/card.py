@@ -9,7 +9,7 @@ import yaml
 import cliptune
 from cliptune.account import clock, cost_line, outcome
 from cliptune.config import Config
-from cliptune.record import RunRecord
+from cliptune.record import CONFUSION, RunRecord
 
 if TYPE_CHECKING:
     from cliptune.export import Recipe
@@ -22,7 +22,7 @@ HEADS = {
 }
 
 
-def readme(record: RunRecord[Config], how: Recipe, to: str) -> str:
+def readme(record: RunRecord[Config], how: Recipe, to: str, source: str) -> str:
     """What was found, how good it is, what it took and how it is used."""
     config, accuracy = record.config, outcome(record).accuracy or {}
     parts = [
@@ -33,6 +33,8 @@ def readme(record: RunRecord[Config], how: Recipe, to: str) -> str:
         f"[Clip-Tuning](https://arxiv.org/abs/2210.12050) with cliptune {cliptune.__version__}.",
         "## Task",
         _task(record, how),
+        "## Data",
+        _data(record, source),
         "## Scores",
         _table(accuracy),
         "## What it took",
@@ -41,7 +43,9 @@ def readme(record: RunRecord[Config], how: Recipe, to: str) -> str:
         _where(how, to),
         f"```python\n{snippet(how, to)}```",
         "`class_scores` gives a score a class, in the order of the table above: the highest one "
-        "wins, and their softmax are the probabilities.",
+        "wins, and their softmax are the probabilities. An input has at most "
+        f"{how.max_tokens} tokens: a longer one, of which cliptune cuts off the text's end, is "
+        "refused here.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -83,10 +87,25 @@ def _task(record: RunRecord[Config], how: Recipe) -> str:
     )
 
 
+def _data(record: RunRecord[Config], source: str) -> str:
+    task, counts = record.config.task, (record.result or {}).get(CONFUSION) or {}
+    known: dict[str, int] = {}
+    if task.k != "all":
+        known = dict.fromkeys(("train", "validation"), task.k * len(task.label_words))
+    if counts:
+        known["test"] = sum(map(sum, next(iter(counts.values()))))
+    digests = record.identity.get("data") or {}
+    rows = [[name, str(known.get(name, "all")), f"`{sha}`"] for name, sha in digests.items()]
+    return f"{source}.\n\n{_lines(['split', 'examples', 'SHA-256 of them'], rows)}"
+
+
 def _table(accuracy: Any) -> str:
     splits = list(next(iter(accuracy.values())))
-    head = ["accuracy", *splits]
     rows = [[name, *(f"{values[s]:.1%}" for s in splits)] for name, values in accuracy.items()]
+    return _lines(["accuracy", *splits], rows)
+
+
+def _lines(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -136,9 +155,7 @@ def snippet(how: Recipe, to: str) -> str:
         "",
         "",
         f"def class_scores({_arguments(how)}):",
-        f"    {_string(how)}",
-        "    inputs = tokenizer(string, return_tensors='pt')",
-        "    ids, seen = inputs.input_ids, inputs.attention_mask",
+        *(f"    {line}" for line in _inputs(how)),
         *(f"    {line}" for line in _forward(how, to)),
         *(f"    {line}" for line in _reading(how)),
     ]
@@ -149,14 +166,33 @@ def _arguments(how: Recipe) -> str:
     return "text, text_pair" if "{text_pair}" in how.template else "text"
 
 
-def _string(how: Recipe) -> str:
-    template = how.template
-    if how.readout == "causal-lm":
-        template = template.partition("{mask}")[0].rstrip()
-    values = [f"{name}={name}" for name in _arguments(how).split(", ")]
-    if how.mask and "{mask}" in template:
-        values.append(f"mask={how.mask!r}")
-    return f"string = {template!r}.format({', '.join(values)})"
+def _inputs(how: Recipe) -> list[str]:
+    """Lines that tokenise a text: `ids`, `seen`, and `at` where there is a mask to be found."""
+    before, found, behind = how.template.partition("{mask}")
+    given = ", ".join(f"{name}={name}" for name in _arguments(how).split(", "))
+    lines = [f"string = {before!r}.format({given})"]
+    if located := bool(found) and how.readout in ("masked-lm", "causal-lm"):
+        lines.append("start = len(string)  # the label word's")
+    if found and how.readout == "causal-lm":
+        lines.append(f"string += {how.label_words[0]!r}  # decides where a space before it belongs")
+    elif found:
+        lines.append(f"string += {how.mask!r} + {behind!r}.format({given})")
+    offsets = ", return_offsets_mapping=True" if located else ""
+    lines += [
+        f"inputs = tokenizer(string, return_tensors='pt'{offsets})",
+        "ids, seen = inputs.input_ids, inputs.attention_mask",
+    ]
+    if located:
+        spans = "inputs.offset_mapping[0].tolist()"
+        lines.append(f"at = next(i for i, (_, end) in enumerate({spans}) if end > start)")
+    if located and how.readout == "causal-lm":
+        lines.append("ids, seen = ids[:, :at], seen[:, :at]")
+    refused = f"a text too long: {{ids.shape[1]}} tokens with its template, of {how.max_tokens}"
+    return [
+        *lines,
+        f"if ids.shape[1] > {how.max_tokens}:",
+        f"    raise ValueError(f'{refused}')",
+    ]
 
 
 def _loading(how: Recipe, to: str) -> list[str]:
@@ -180,24 +216,24 @@ def _forward(how: Recipe, to: str) -> list[str]:
     at = how.insert_at
     return [
         "with torch.inference_mode():",
-        "    words = model.get_input_embeddings()(ids)",
+        f"    words = model.get_input_embeddings()(ids){_times(how)}",
         f"    parts = words[:, :{at}], prompt[None].to(words), words[:, {at}:]",
         f"    output = model(inputs_embeds=torch.cat(parts, dim=1){decoder})",
     ]
 
 
+def _times(how: Recipe) -> str:
+    if how.embedding_scale == 1:
+        return ""
+    return f" * {how.embedding_scale!r}  # as the model does where it is given ids"
+
+
 def _reading(how: Recipe) -> list[str]:
     if how.readout == "encoder":
         return _reading_encoder(how)
-    at = "-1"
-    lines = []
-    if how.readout == "masked-lm":
-        lines = [
-            "at = ids[0].tolist().index(tokenizer.mask_token_id)",
-        ]
-        at = f"{how.prompt_length} + at"
+    at = f"{how.prompt_length} + at" if how.readout == "masked-lm" else "-1"
     words = list(how.label_token_ids or ())
-    return [*lines, f"return output.logits[0, {at}, {words}]  # of {', '.join(how.label_words)}"]
+    return [f"return output.logits[0, {at}, {words}]  # of {', '.join(how.label_words)}"]
 
 
 def _labels(how: Recipe) -> list[str]:

@@ -17,9 +17,11 @@ from safetensors.numpy import save
 
 from cliptune.account import outcome
 from cliptune.card import readme
-from cliptune.config import Config
+from cliptune.config import Config, TaskConfig
 from cliptune.errors import ConfigError, RunError
+from cliptune.examples import HUB_NAME
 from cliptune.models.base import OWN, FrozenModel
+from cliptune.models.exact import scale_behind
 from cliptune.models.load import MINILM_HUB
 from cliptune.models.seq2seq import Seq2Seq
 from cliptune.models.words import WordModel
@@ -53,6 +55,8 @@ class Recipe:
     mask: str | None  # the token that stands for {mask}
     pooling: str | None  # of an encoder, as is the temperature
     temperature: float | None
+    max_tokens: int  # of an input, without the prompt
+    embedding_scale: float  # of embeddings where the model multiplies them behind their layer
 
 
 def export(record: RunRecord[Config], to: str, out: Path, model: str | None = None) -> list[str]:
@@ -77,7 +81,8 @@ def export(record: RunRecord[Config], to: str, out: Path, model: str | None = No
     predictor = Predictor(record, model)
     how = recipe(record, predictor.model)
     files = FORMATS[to](how, predictor.prompt, predictor.model)
-    files["README.md"] = readme(record, how, to).encode()
+    source = public_source(record.config.task)
+    files["README.md"] = readme(record, how, to, source).encode()
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
@@ -118,6 +123,8 @@ def recipe(record: RunRecord[Config], model: FrozenModel) -> Recipe:
         mask=mask,
         pooling=record.config.model.pooling if encoder else None,
         temperature=record.config.model.temperature if encoder else None,
+        max_tokens=model.max_input - record.config.prompt.length,
+        embedding_scale=scale_behind(model.module),
     )
 
 
@@ -128,6 +135,16 @@ def public_name(name: str) -> str:
     path = Path(name)
     is_path = path.is_absolute() or path.exists() or name.startswith((".", "~"))
     return path.name if is_path else name
+
+
+def public_source(task: TaskConfig) -> str:
+    """Where the examples are from, for others: a dataset as the hub has it, of a path its end."""
+    if task.data is None:
+        return f"`{task.name}`, embedded in cliptune"
+    if Path(task.data).exists() or not HUB_NAME.fullmatch(task.data):
+        return f"`{Path(task.data).name}`, local files"
+    subset = f", `{task.subset}`" if task.subset else ""
+    return f"`{task.data}`{subset} of the hub"
 
 
 Files = dict[str, bytes]
@@ -148,6 +165,11 @@ def _peft(how: Recipe, prompt: PromptArray, model: FrozenModel) -> Files:
             "PEFT puts a prompt in front of an input, but this one was searched behind its first "
             "token, where other positions give other scores. Search with prompt.position=front, or "
             "use --to embeddings."
+        )
+    if how.embedding_scale != 1:
+        raise ConfigError(
+            "PEFT puts a prompt before embeddings that this model scales behind their layer, which "
+            "it leaves out: its scores would be others. Use --to embeddings."
         )
     if importlib.util.find_spec("peft") is None:
         raise ConfigError("--to peft needs the package peft: pip install 'cliptune[peft]'")

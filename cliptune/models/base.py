@@ -163,7 +163,7 @@ class FrozenModel(ABC):
         reserved = getattr(embeddings[0], "padding_idx", None) if embeddings else None
         longest = int(self.tokenizer.model_max_length)
         limit = getattr(config, "max_position_embeddings", None)
-        if limit is None:  # positions are relative
+        if limit is None or int(limit) < 0:  # positions are relative
             return longest
         return min(int(limit) - (0 if reserved is None else reserved + 1), longest)
 

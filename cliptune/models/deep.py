@@ -50,6 +50,11 @@ class DeepPrompts:
 
         def note(block: Any, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
             hidden = inputs[0] if inputs else named["hidden_states"]
+            if hidden.shape[:2] != (1, len(initial)):  # FSMT's stand the other way round
+                raise ConfigError(
+                    f"prompt.layers: expected layers that take (rows, tokens, width), found "
+                    f"{tuple(hidden.shape)} of a row of {len(initial)} tokens. Leave it at 1."
+                )
             spreads.append(float(f"{float(hidden.float().std()):.1e}"))
 
         handles = [
@@ -57,7 +62,7 @@ class DeepPrompts:
         ]
         encoded = getattr(module.config, "is_encoder_decoder", False)
         body = module.get_encoder() if encoded else module.base_model
-        body(inputs_embeds=initial[None].to(module.dtype))
+        body(input_ids=None, inputs_embeds=initial[None].to(module.dtype))
         for handle in handles:
             handle.remove()
         for number in range(self._blocks + 1, layers):

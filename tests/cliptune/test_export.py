@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import families
+import more_families
 import numpy as np
 import pytest
 import tiny
@@ -15,7 +16,7 @@ import yaml
 import cliptune
 from cliptune.config import Config
 from cliptune.errors import CliptuneError, ConfigError, RunError
-from cliptune.export import export, public_name
+from cliptune.export import export, public_name, public_source
 from cliptune.predictor import load
 from cliptune.record import read_run
 from cliptune.rewards import log_probabilities
@@ -47,9 +48,9 @@ def by_the_card(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> A
     return names["class_scores"]
 
 
-def agrees(run: Path, class_scores: Any) -> None:
-    found = [log_probabilities(class_scores(text).float().numpy()) for text in TEXTS]
-    ours = [list(p.probabilities.values()) for p in load(run).predict(TEXTS)]
+def agrees(run: Path, class_scores: Any, texts: list[str] = TEXTS) -> None:
+    found = [log_probabilities(class_scores(text).float().numpy()) for text in texts]
+    ours = [list(p.probabilities.values()) for p in load(run).predict(texts)]
     np.testing.assert_allclose(np.exp(found), ours, rtol=1e-4, atol=1e-6)
     assert ours[0] != ours[1]
 
@@ -70,6 +71,41 @@ def test_transformers_gives_the_same_scores_by_the_card(
     agrees(run, by_the_card(folder, model, monkeypatch))
     for file in folder.iterdir():
         assert str(tmp_path).encode() not in file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "template", "texts"),
+    [
+        ("GPT-2", "{text} . it was\n{mask}", TEXTS),  # not a space: it is no part of the word
+        pytest.param("GPT-2", "{text} . it was :  {mask}", ["a film  ", TEXTS[1]], marks=SLOW),
+        ("BERT", "{text} . it was {mask} .", ["a [MASK] film", TEXTS[1]]),
+        pytest.param("RoBERTa", "it was {mask} : {text}", ["a [MASK] film", TEXTS[1]], marks=SLOW),
+        pytest.param("BERT", "{text} {{x}} it was {mask} .", TEXTS, marks=SLOW),
+    ],
+)
+def test_by_the_card_texts_and_templates_of_all_kinds_score_the_same(
+    name: str,
+    template: str,
+    texts: list[str],
+    task_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = families.save(name, tmp_path / "model")
+    run = searched(model, task_dir, tmp_path / "run", task={"template": template})
+    class_scores = by_the_card(exported(run, "embeddings", tmp_path / "out"), model, monkeypatch)
+    agrees(run, class_scores, texts)
+
+
+def test_a_scale_behind_the_embedding_layer_is_in_the_card_and_in_no_adapter(
+    task_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = more_families.MORE["Marian"].save(tmp_path / "model")
+    sections = {"task": {"template": "{text} ."}, "prompt": {"position": "front"}}
+    run = searched(model, task_dir, tmp_path / "run", **sections)
+    with pytest.raises(ConfigError, match=r"scales behind their layer.*Use --to embeddings"):
+        exported(run, "peft", tmp_path / "peft")
+    agrees(run, by_the_card(exported(run, "embeddings", tmp_path / "out"), model, monkeypatch))
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
@@ -94,6 +130,42 @@ def test_an_encoder_gives_the_same_scores_by_the_card(
 @pytest.fixture(scope="module")
 def run(model_dir: Path, task_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return searched(model_dir, task_dir, tmp_path_factory.mktemp("exported") / "run")
+
+
+def test_by_the_card_a_text_that_is_too_long_is_refused(
+    run: Path, model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = exported(run, "embeddings", tmp_path / "out")
+    assert "at most 61 tokens" in (folder / "README.md").read_text(encoding="utf-8")
+    class_scores = by_the_card(folder, model_dir, monkeypatch)
+    class_scores("film " * 54)
+    with pytest.raises(ValueError, match="a text too long: 62 tokens with its template, of 61"):
+        class_scores("film " * 55)
+
+
+def test_the_card_says_what_it_was_found_with(run: Path, task_dir: Path, tmp_path: Path) -> None:
+    folder = exported(run, "embeddings", tmp_path / "out")
+    readme = (folder / "README.md").read_text(encoding="utf-8")
+    data = read_run(Config, str(run)).identity["data"]
+    assert f"`{task_dir.name}`, local files." in readme
+    for split, examples in {"train": 6, "validation": 6, "test": 6}.items():
+        assert f"| {split} | {examples} | `{data[split]}` |" in readme
+
+
+@pytest.mark.parametrize(
+    ("task", "public"),
+    [
+        ({"data": None, "name": "tickets"}, "`tickets`, embedded in cliptune"),
+        ({"data": "/home/somebody/data/mine.csv"}, "`mine.csv`, local files"),
+        ({"data": "../sst2/16-42"}, "`16-42`, local files"),
+        ({"data": "stanfordnlp/sst2"}, "`stanfordnlp/sst2` of the hub"),
+        ({"data": "glue", "subset": "sst2"}, "`glue`, `sst2` of the hub"),
+    ],
+)
+def test_where_the_data_lay_is_nobodys_business(
+    task: dict[str, Any], public: str, run: Path
+) -> None:
+    assert public_source(read_run(Config, str(run)).config.task.model_copy(update=task)) == public
 
 
 def test_the_card_says_what_was_found(run: Path, tmp_path: Path) -> None:

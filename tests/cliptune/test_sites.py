@@ -19,6 +19,8 @@ from transformers import (
     MixtralForCausalLM,
     Qwen2MoeConfig,
     Qwen2MoeForCausalLM,
+    RwkvConfig,
+    RwkvForCausalLM,
 )
 
 from cliptune.errors import ModelError
@@ -54,6 +56,13 @@ def test_a_model_without_blocks_is_refused() -> None:
 
     with pytest.raises(ModelError, match=r"Odd cannot be thinned.*ensemble.mode to none"):
         find_sites(Odd())
+
+
+def test_recurrent_layers_are_refused_whatever_they_are_called() -> None:
+    """RWKV calls its own attention, but has no heads."""
+    config = RwkvConfig(vocab_size=50, hidden_size=32, num_hidden_layers=2, intermediate_size=64)
+    with pytest.raises(ModelError, match="cannot be thinned"):
+        find_sites(RwkvForCausalLM(config))
 
 
 def test_shared_layers_are_refused() -> None:

@@ -202,6 +202,10 @@ def test_the_docs_name_the_families_that_are_tested() -> None:
         assert table()[name][3].startswith("no") != family.deep
 
 
+def test_the_docs_say_what_a_family_is_tested_with(name: str, plain: Any) -> None:
+    assert table()[name][5].startswith(f"`{type(plain).__name__}`")
+
+
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
 def test_the_docs_say_what_is_not_made_faster(name: str, scorer: LocalScorer) -> None:
     said = table()[name][4].lower()

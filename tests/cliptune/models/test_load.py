@@ -8,6 +8,7 @@ import families
 import pytest
 import tiny
 import torch
+import transformers as hf
 from transformers import AutoModel, CLIPConfig
 
 from cliptune.config import ModelConfig
@@ -56,6 +57,57 @@ def test_a_model_that_is_not_of_text_alone_is_refused(tmp_path: Path) -> None:
     CLIPConfig().save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=r"is no language model of text alone .* says clip"):
         load._family(str(tmp_path), ModelConfig())
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (hf.ViTConfig(), "says vit, which is fed pixel_values"),
+        (hf.Wav2Vec2Config(), "says wav2vec2, which is fed input_values"),
+        (hf.WhisperConfig(), "says whisper, which is none that transformers reads out as seq2seq"),
+        (hf.Gemma3Config(), "part for text among others. Choose a model that is that part alone"),
+    ],
+    ids=lambda value: getattr(value, "model_type", ""),
+)
+def test_a_model_of_pictures_or_sound_is_refused(config: Any, message: str, tmp_path: Path) -> None:
+    config.architectures = ["Some" + type(config).__name__.replace("Config", "Model")]
+    config.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=f"is no language model of text alone .*{message}"):
+        load._family(str(tmp_path), ModelConfig())
+
+
+@pytest.mark.parametrize(
+    ("config", "architecture", "readout"),
+    [
+        (hf.BertConfig(), "BertForPreTraining", "masked-lm"),
+        (hf.BertConfig(), "BertLMHeadModel", "causal-lm"),
+        (hf.XLMConfig(), "XLMWithLMHeadModel", "masked-lm"),
+        (hf.FlaubertConfig(), "FlaubertWithLMHeadModel", "masked-lm"),
+        (hf.ElectraConfig(), "ElectraForPreTraining", "encoder"),
+        (hf.BertConfig(), "BertForSequenceClassification", "encoder"),
+    ],
+)
+def test_heads_of_other_names_have_their_read_out(
+    config: Any, architecture: str, readout: str, tmp_path: Path
+) -> None:
+    config.architectures = [architecture]
+    config.save_pretrained(tmp_path)
+    assert load._family(str(tmp_path), ModelConfig()).readout == readout
+
+
+def test_without_an_architecture_the_read_out_is_the_users_to_choose(tmp_path: Path) -> None:
+    hf.BertConfig().save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"names no architectures.* Set model\.readout to masked"):
+        load._family(str(tmp_path), ModelConfig())
+    found = load._family(str(tmp_path), ModelConfig(readout="masked-lm"))
+    assert found is MaskedLM
+
+
+def test_an_encoder_without_its_decoder_is_refused(tmp_path: Path) -> None:
+    config = hf.T5Config(architectures=["T5EncoderModel"])
+    config.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"an encoder without its decoder \(T5EncoderModel\)"):
+        load._family(str(tmp_path), ModelConfig(readout="auto"))
 
 
 def test_the_model_is_frozen_in_evaluation_mode_and_of_the_dtype_asked_for(

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import more_families
 import pytest
 import tiny
 import torch
 
 from cliptune.errors import TaskError
 from cliptune.models import load_model
+from cliptune.models.load import load_plain, prepared
 from cliptune.task import load_task
 
 
@@ -50,3 +52,18 @@ def test_the_first_token_of_a_label_word_is_read_where_that_is_asked_for(
         batch = model.batch(model.encode(model.task["train"], 0), range(6))
         scores.append(model.class_scores(None, batch))
     assert torch.equal(*scores)
+
+
+def test_a_head_that_cannot_be_cut_to_the_label_words_is_put_back_as_it_was(
+    task_dir: Path, tmp_path: Path
+) -> None:
+    """DeBERTa's newer head calls another layer its output layer, and sets a bias with it."""
+    more_families.MORE["DeBERTa-v2, legacy=false"].save(tmp_path)
+    config = tiny.config(tmp_path, task_dir)
+    loaded = load_plain(config.model)
+    parts = [*loaded.module.named_modules(), *loaded.module.named_parameters()]
+    before = {name: part for name, part in parts if name.startswith("lm_head")}
+    model = prepared(loaded, config, load_task(config.task))
+    assert "head" in model.as_it_was
+    after = [*model.module.named_modules(), *model.module.named_parameters()]
+    assert {name: part for name, part in after if name.startswith("lm_head")} == before
