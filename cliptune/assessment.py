@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cliptune.calibration import calibrated
-from cliptune.evaluation import ENSEMBLE, MANUAL, TUNED
+from cliptune.evaluation import ENSEMBLE, MANUAL, TUNED, critics_of
 from cliptune.metrics import Probabilities, accuracy, agreement, confusion, macro_f1, negative_loss
 from cliptune.rewards import log_probabilities
 from cliptune.scorer import Scorer
-from cliptune.subnetwork import FULL_NETWORK, SubnetworkSpec, ensemble
+from cliptune.subnetwork import FULL_NETWORK, SubnetworkSpec
 from cliptune.types import Biases, Labels, Latent
 
 
@@ -40,9 +40,13 @@ class Assessment:
 def assess(
     scorer: Scorer, latent: Latent, generation: int, split: str, biases: Biases | None = None
 ) -> Assessment:
-    """Score a prompt again as the table at the end of a search does; see `evaluate`."""
-    config = scorer.config.ensemble
-    critics = () if config.mode == "none" else ensemble(config, generation)
+    """Score a prompt again as the table at the end of a search does; see `evaluate`.
+
+    Where the `biases` are those of the full network alone, its ensemble is left out.
+    """
+    critics = critics_of(scorer.config.ensemble, generation)
+    if biases is not None:
+        critics = critics[: len(biases) - 1]
     labels = scorer.task[split].labels
     manual = _probabilities(scorer, None, split, [FULL_NETWORK])[0]
     tuned = _probabilities(scorer, latent, split, [FULL_NETWORK, *critics], biases)

@@ -1,17 +1,20 @@
 """Whether a model and a prompt are those of a run."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from cliptune.account import Record, outcome
 from cliptune.errors import ModelError, RunError
 from cliptune.journal import Generation
-from cliptune.record import PROMPT
+from cliptune.record import BIASES, PROMPT
 from cliptune.scorer import Scorer
 from cliptune.storage import open_folder
+from cliptune.types import Biases
 
 TOLERANCE = 1e-4  # of the prompt's largest value, between machines that round otherwise
 
@@ -87,10 +90,7 @@ def check_prompt(record: Record, best: Generation, scorer: Scorer) -> None:
     folder = open_folder(record.path)
     if not outcome(record).finished or not folder.exists(PROMPT):
         return
-    try:
-        written = load(folder.read(PROMPT))["prompt"]
-    except (SafetensorError, KeyError) as error:
-        raise RunError(f"{record.path}/{PROMPT} is damaged: {error}.") from None
+    written = _written(record, "prompt")
     rebuilt = scorer.prompt(best.validated)
     limit = TOLERANCE * float(np.abs(rebuilt).max())
     if written.shape != rebuilt.shape or not np.allclose(written, rebuilt, rtol=0, atol=limit):
@@ -98,3 +98,29 @@ def check_prompt(record: Record, best: Generation, scorer: Scorer) -> None:
             f"{record.path}/{PROMPT} is not the prompt that the run's journal leads to ("
             f"{best.name}); it was changed, or is another run's."
         )
+
+
+def biases_of(record: Record, best: Generation) -> Biases | None:
+    """The class biases of a run's prompt, `(1 + N, classes)`, first those of the full network; of a
+    run that has not ended these alone, `(1, classes)`. None where nothing is calibrated."""
+    if best.biases is None:
+        return None
+    if not outcome(record).finished:
+        return best.biases[None]
+    written = _written(record, BIASES)
+    networks = 1 + (0 if record.config.ensemble.mode == "none" else record.config.ensemble.size)
+    full = best.biases
+    if written.shape != (networks, len(full)) or not np.allclose(written[0], full, atol=TOLERANCE):
+        raise RunError(
+            f"{record.path}/{PROMPT} has other class biases than the run's journal ({best.name}); "
+            "it was changed, or is another run's."
+        )
+    return written
+
+
+def _written(record: Record, tensor: str) -> NDArray[Any]:
+    """A tensor of a run's prompt file."""
+    try:
+        return np.asarray(load(open_folder(record.path).read(PROMPT))[tensor])
+    except (SafetensorError, KeyError) as error:
+        raise RunError(f"{record.path}/{PROMPT} is damaged: {error}.") from None

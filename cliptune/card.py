@@ -233,7 +233,12 @@ def _reading(how: Recipe) -> list[str]:
         return _reading_encoder(how)
     at = f"{how.prompt_length} + at" if how.readout == "masked-lm" else "-1"
     words = list(how.label_token_ids or ())
-    return [f"return output.logits[0, {at}, {words}]  # of {', '.join(how.label_words)}"]
+    labels = ", ".join(how.label_words)
+    return [f"return output.logits[0, {at}, {words}]{_biased(how)}  # of {labels}"]
+
+
+def _biased(how: Recipe) -> str:
+    return "" if how.biases is None else f" + torch.tensor({list(how.biases)})"
 
 
 def _labels(how: Recipe) -> list[str]:
@@ -259,5 +264,5 @@ def _reading_encoder(how: Recipe) -> list[str]:
     return [
         "hidden = output.last_hidden_state[0]",
         f"rest = torch.cat([hidden[:{start}], hidden[{end}:]])  # without the prompt",
-        f"return torch.stack(labels) @ embedded(rest) / {how.temperature}",
+        f"return torch.stack(labels) @ embedded(rest) / {how.temperature}{_biased(how)}",
     ]

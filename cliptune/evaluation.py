@@ -1,16 +1,18 @@
 """How good is a prompt: on the validation set while searching, and in the table at the end."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from cliptune.calibration import calibrated, class_biases
+from cliptune.config import EnsembleConfig
 from cliptune.journal import Validation
 from cliptune.metrics import accuracy, confusion, find_metric, macro_f1, negative_loss
 from cliptune.rewards import log_probabilities
 from cliptune.scorer import Scorer
-from cliptune.subnetwork import FULL_NETWORK, ensemble
+from cliptune.subnetwork import FULL_NETWORK, SubnetworkSpec, ensemble
 from cliptune.task import SPLITS
 from cliptune.types import Biases, Latent
 
@@ -29,21 +31,29 @@ class Row:
     confusion: list[list[int]] | None = None  # test examples by right class and predicted class
 
 
-def calibrate(scorer: Scorer, latent: Latent | None) -> Biases | None:
-    """The class biases of a prompt, or of none, in the full network; none unless asked for."""
+def calibrate(
+    scorer: Scorer, latent: Latent | None, networks: Sequence[SubnetworkSpec] = (FULL_NETWORK,)
+) -> Biases | None:
+    """The class biases `(networks, classes)` of a prompt, or of none; None unless asked for."""
     if not scorer.config.search.calibrate:
         return None
     latents = None if latent is None else latent[None]
-    scores = scorer.class_scores(latents, "train", [FULL_NETWORK])[0, 0]
+    scores = scorer.class_scores(latents, "train", networks)[0]
     return class_biases(scores, scorer.task["train"].labels)
+
+
+def critics_of(config: EnsembleConfig, generation: int) -> tuple[SubnetworkSpec, ...]:
+    """The thinned networks that are a prompt's ensemble: with dynamic clipping, those of the
+    generation that it comes from. Without clipping there are none."""
+    return () if config.mode == "none" else tuple(ensemble(config, generation))
 
 
 def validate(scorer: Scorer, latent: Latent | None, biases: Biases | None = None) -> Validation:
     """A prompt, or none, on the validation set through the full network, with its class biases."""
     latents = None if latent is None else latent[None]
-    scores = scorer.class_scores(latents, "validation", [FULL_NETWORK])[0, 0]
+    scores = scorer.class_scores(latents, "validation", [FULL_NETWORK])[0]
     labels = scorer.task["validation"].labels
-    probabilities = np.exp(log_probabilities(calibrated(scores, biases)))
+    probabilities = np.exp(log_probabilities(calibrated(scores, biases)[0]))
     return Validation(
         accuracy=accuracy(probabilities, labels),
         loss=-negative_loss(probabilities, labels),
@@ -57,12 +67,11 @@ def evaluate(
 ) -> list[Row]:
     """The table: no soft prompt, the tuned one, and its thinned ensemble's mean probabilities.
 
-    `generation` is the one that the prompt comes from: with dynamic clipping, its own masks
-    are the ensemble. Without clipping there is none. With the prompt's class `biases`, which its
-    ensemble shares, there is also a row of no soft prompt with biases of its own.
+    `generation` is the one that the prompt comes from; see `critics_of`. With the class `biases` of
+    the prompt in the full network and in its critics, there is also a row of no soft prompt with
+    biases of its own.
     """
-    config = scorer.config.ensemble
-    critics = () if config.mode == "none" else ensemble(config, generation)
+    critics = critics_of(scorer.config.ensemble, generation)
     accuracies: dict[str, dict[str, float]] = defaultdict(dict)
     confusions: dict[str, list[list[int]]] = {}
     bare = calibrate(scorer, None)
@@ -73,7 +82,7 @@ def evaluate(
         tuned = calibrated(tuned, biases)
         found = {MANUAL: manual}
         if bare is not None:
-            found[CALIBRATED] = calibrated(manual, bare)
+            found[CALIBRATED] = manual + bare[0]
         found[TUNED] = tuned[0]
         if critics:
             found[ENSEMBLE] = np.exp(log_probabilities(tuned[1:])).mean(axis=0)

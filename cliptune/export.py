@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ class Recipe:
     temperature: float | None
     max_tokens: int  # of an input, without the prompt
     embedding_scale: float  # of embeddings where the model multiplies them behind their layer
+    biases: tuple[float, ...] | None = None  # by class, added to the scores that the model gives
 
 
 def export(record: RunRecord[Config], to: str, out: Path, model: str | None = None) -> list[str]:
@@ -80,6 +81,8 @@ def export(record: RunRecord[Config], to: str, out: Path, model: str | None = No
         )
     predictor = Predictor(record, model)
     how = recipe(record, predictor.model)
+    if predictor.biases is not None:
+        how = replace(how, biases=tuple(predictor.biases.tolist()))
     files = FORMATS[to](how, predictor.prompt, predictor.model)
     source = public_source(record.config.task)
     files["README.md"] = readme(record, how, to, source).encode()

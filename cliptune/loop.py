@@ -9,13 +9,14 @@ from dataclasses import replace
 from cliptune import functions, limits
 from cliptune.config import Config
 from cliptune.errors import RunError, StrategyError
-from cliptune.evaluation import calibrate, evaluate, validate
+from cliptune.evaluation import calibrate, critics_of, evaluate, validate
 from cliptune.journal import Generation, best_of
 from cliptune.observer import Observer, Progress
 from cliptune.record import Cost, Result, Telemetry
 from cliptune.run import RunDirectory, opened
 from cliptune.scorer import Bill, Scorer
 from cliptune.strategy import Strategy, make_strategy, replay
+from cliptune.subnetwork import FULL_NETWORK
 from cliptune.task import Task, load_task
 from cliptune.trackers import chosen, tracked
 
@@ -165,7 +166,7 @@ def _advance(number: int, strategy: Strategy, scorer: Scorer) -> Generation:
         validation=validation,
         micro_batch=rows if rows != planned else None,
         mean=mean,
-        biases=biases,
+        biases=None if biases is None else biases[0],
     )
 
 
@@ -182,7 +183,11 @@ def _finish(
     latent = best.validated
     config, task = scorer.config, scorer.task
     seconds, before = clock.seconds(), scorer.usage.forward_passes
-    table = evaluate(scorer, latent, best.number, best.biases)
+    networks = (FULL_NETWORK, *critics_of(config.ensemble, best.number))
+    biases = calibrate(scorer, latent, networks)
+    if biases is not None:
+        biases[0] = best.biases  # those that it was validated with, to the bit
+    table = evaluate(scorer, latent, best.number, biases)
     result = Result(
         run_dir=run.path,
         generation=best.number,
@@ -202,7 +207,7 @@ def _finish(
     )
     prompt, nearest = scorer.prompt(latent), scorer.nearest(latent)
     result = replace(result, bill=run.charge(billed, scorer.usage.bill))
-    run.finish(result, prompt, nearest)
+    run.finish(result, prompt, nearest, biases)
     return result
 
 

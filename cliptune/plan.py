@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from cliptune import limits
 from cliptune.config import Config
-from cliptune.evaluation import calibrate, evaluate, validate
+from cliptune.evaluation import calibrate, critics_of, evaluate, validate
 from cliptune.scorer import Scorer, Unit, UnitScorer
-from cliptune.subnetwork import SubnetworkSpec
+from cliptune.subnetwork import FULL_NETWORK, SubnetworkSpec
 from cliptune.task import Task
 from cliptune.types import Latents
 
@@ -102,7 +102,8 @@ def plan(config: Config, task: Task, lengths: Mapping[str, Sequence[int]], share
     validation = counter.take()
     validate(scorer, None)
     manual = counter.take()
-    evaluate(scorer, latents[0], generation=0)
+    networks = (FULL_NETWORK, *critics_of(config.ensemble, 0))
+    evaluate(scorer, latents[0], 0, calibrate(scorer, latents[0], networks))
     evaluation = counter.take()
     training = sorted(_batches(generation), key=_size)
     return Plan(

@@ -12,12 +12,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cliptune import subnetwork
 from cliptune.account import outcome
-from cliptune.belonging import check_known, check_model, check_prompt, check_same_model
+from cliptune.belonging import biases_of, check_known, check_model, check_prompt, check_same_model
 from cliptune.calibration import calibrated
 from cliptune.config import Config, validate
 from cliptune.errors import ConfigError, ModelError, RunError, TaskError
+from cliptune.evaluation import critics_of
 from cliptune.formats import Rows
 from cliptune.local import LocalScorer
 from cliptune.models.base import FrozenModel
@@ -26,7 +26,7 @@ from cliptune.record import RunRecord, read_run
 from cliptune.rewards import log_probabilities
 from cliptune.subnetwork import FULL_NETWORK, SubnetworkSpec
 from cliptune.task import text_columns, unlabelled, without_examples
-from cliptune.types import PromptArray
+from cliptune.types import Biases, PromptArray
 from cliptune.wording import shown
 
 Example = str | Sequence[str] | Mapping[str, Any]  # a text, a pair, or columns by their names
@@ -125,12 +125,17 @@ class Predictor:
         check_model(record, self._scorer, ELSEWHERE)
         check_prompt(record, best, self._scorer)
         self._latents = best.validated[None]
-        self._biases = best.biases
+        self._biases = biases_of(record, best)
 
     @property
     def model(self) -> FrozenModel:
         """The frozen model."""
         return self._scorer.model
+
+    @property
+    def biases(self) -> Biases | None:
+        """What is added to class scores in the full network, `(classes,)`; None for nothing."""
+        return None if self._biases is None else self._biases[0]
 
     @property
     def prompt(self) -> PromptArray:
@@ -167,7 +172,12 @@ class Predictor:
                 f"{self.run_dir} has no thinned networks to ask: its ensemble.mode is none. Leave "
                 "the ensemble out."
             )
-        return subnetwork.ensemble(self._config.ensemble, self.generation)
+        if self._biases is not None and len(self._biases) == 1:
+            raise ConfigError(
+                f"{self.run_dir} has not ended, so the class biases of its thinned networks are "
+                "not known yet. Leave the ensemble out, or go on with the search first."
+            )
+        return critics_of(self._config.ensemble, self.generation)
 
     def answer(self, rows: Rows, networks: Sequence[SubnetworkSpec]) -> list[Prediction]:
         """Predictions for rows of texts, by the networks' mean probabilities."""
@@ -197,7 +207,14 @@ class Predictor:
                 "The model's scores are not finite numbers. A wider model.dtype, or another device "
                 "than the run's, may help."
             )
-        return np.exp(log_probabilities(calibrated(scores, self._biases)))
+        return np.exp(log_probabilities(calibrated(scores, self._biases_of(networks))))
+
+    def _biases_of(self, networks: Sequence[SubnetworkSpec]) -> Biases | None:
+        """`(networks, classes)`."""
+        if self._biases is None:
+            return None
+        known = (FULL_NETWORK, *critics_of(self._config.ensemble, self.generation))
+        return self._biases[[known.index(network) for network in networks]]
 
     def _stream(
         self, examples: Iterable[Example], networks: Sequence[SubnetworkSpec], at_once: int

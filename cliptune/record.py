@@ -25,6 +25,7 @@ ORIGIN = "origin.json"
 RESULT = "result.json"
 TELEMETRY = "telemetry"
 PROMPT = "prompt.safetensors"
+BIASES = "biases"  # in it, beside `prompt`
 CARD = "prompt.json"
 BILL = "bill.json"
 

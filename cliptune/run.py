@@ -7,7 +7,8 @@ journal/            the search, deterministic (see journal.py)
 telemetry/          what differs from run to run: seconds, actors, retries
 bill.json           of a model behind an API: what it was asked for until now
 result.json         the chosen prompt, the table, the cost
-prompt.safetensors  `prompt`, (length, width) float32
+prompt.safetensors  `prompt`, (length, width) float32; where class scores are calibrated `biases`,
+                    (1 + N, classes) float64, of the full network and the thinned ones
 prompt.json         what the prompt belongs to
 """
 
@@ -31,6 +32,7 @@ from cliptune.identity import fingerprint, identity, known_early, refuse_another
 from cliptune.journal import Generation, Journal, sealed
 from cliptune.lease import LEASE
 from cliptune.record import (
+    BIASES,
     BILL,
     CARD,
     CONFIG,
@@ -49,7 +51,7 @@ from cliptune.record import (
 from cliptune.scorer import Bill, ModelFacts
 from cliptune.storage import Folder, open_folder
 from cliptune.task import Task
-from cliptune.types import Neighbours, PromptArray
+from cliptune.types import Biases, Neighbours, PromptArray
 
 T = TypeVar("T")
 
@@ -150,9 +152,17 @@ class RunDirectory:
         self._folder.write(BILL, _json(asdict(total)))
         return total
 
-    def finish(self, result: Result, prompt: PromptArray, nearest: Neighbours) -> None:
-        """Write the prompt, what it belongs to and is near to, and the result, which comes last."""
-        self._folder.write(PROMPT, save({"prompt": prompt}))
+    def finish(
+        self,
+        result: Result,
+        prompt: PromptArray,
+        nearest: Neighbours,
+        biases: Biases | None = None,
+    ) -> None:
+        """Write the prompt with its class biases `(1 + N, classes)`, what it belongs to and is near
+        to, and the result, which comes last."""
+        calibrated = {} if biases is None else {BIASES: biases}
+        self._folder.write(PROMPT, save({"prompt": prompt, **calibrated}))
         config = self._config
         card = {
             "schema_version": config.schema_version,

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from cliptune.account import outcome
 from cliptune.assessment import Assessment, Measures, assess
-from cliptune.belonging import check_model, check_prompt
+from cliptune.belonging import biases_of, check_model, check_prompt
 from cliptune.errors import ConfigError, RunError, TaskError
 from cliptune.evaluation import TUNED
 from cliptune.identity import examples_digest
@@ -105,7 +105,7 @@ def evaluate(
         check_model(record, scorer)
         check_prompt(record, best, scorer)
         observer.phase(f"Scoring {len(task[split]):,} examples")
-        return assess(scorer, best.validated, best.number, split, best.biases)
+        return assess(scorer, best.validated, best.number, split, biases_of(record, best))
 
 
 def as_values(record: Record, best: Generation, task: Task, found: Assessment) -> dict[str, Any]:

@@ -97,6 +97,20 @@ def test_by_the_card_texts_and_templates_of_all_kinds_score_the_same(
     agrees(run, class_scores, texts)
 
 
+@pytest.mark.parametrize("to", ["peft", "embeddings"])
+def test_class_biases_are_in_the_card(
+    to: str, task_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = families.save("BERT", tmp_path / "model")
+    search, prompt = {"calibrate": True, "budget": 4}, {"position": "front"}
+    run = searched(model, task_dir, tmp_path / "run", search=search, prompt=prompt)
+    folder = exported(run, to, tmp_path / "out")
+    agrees(run, by_the_card(folder, model, monkeypatch))
+    file = "recipe.json" if to == "peft" else "prompt.json"
+    recipe = json.loads((folder / file).read_text(encoding="utf-8"))
+    assert recipe["biases"] == load(run).biases.tolist()  # type: ignore[union-attr]
+
+
 def test_a_scale_behind_the_embedding_layer_is_in_the_card_and_in_no_adapter(
     task_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,12 +15,13 @@ import torch
 from cliptune import scorer as scorer_module
 from cliptune.config import Config
 from cliptune.errors import ConfigError
-from cliptune.evaluation import calibrate, evaluate, validate
+from cliptune.evaluation import calibrate, critics_of, evaluate, validate
 from cliptune.local import LocalScorer
 from cliptune.loop import search
 from cliptune.models.load import load_structure
 from cliptune.plan import MicroBatch, Plan, Work, plan
 from cliptune.scorer import UnitScorer
+from cliptune.subnetwork import FULL_NETWORK
 from cliptune.task import load_task
 
 
@@ -104,7 +105,8 @@ def test_a_plan_is_what_a_scorer_does_to_the_last_token(
     assert cost(found.validation) == meter.take()
     validate(scorer, None)
     assert cost(found.manual) == meter.take()
-    evaluate(scorer, latents[0], 3)
+    networks = (FULL_NETWORK, *critics_of(config.ensemble, 3))
+    evaluate(scorer, latents[0], 3, calibrate(scorer, latents[0], networks))
     sizes += meter.sizes
     assert cost(found.evaluation) == meter.take()
     assert found.largest.computed == max(sizes)

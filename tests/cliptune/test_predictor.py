@@ -86,12 +86,15 @@ def test_a_calibrated_prompt_has_its_class_biases(
     model_dir: Path, task_dir: Path, tmp_path: Path
 ) -> None:
     run = searched(model_dir, task_dir, tmp_path / "run", search={"calibrate": True, "budget": 8})
-    biases = read_run(Config, str(run)).best.biases  # type: ignore[union-attr]
-    assert biases is not None
-    assert np.abs(biases).max() > 0.1
+    best = read_run(Config, str(run)).best
+    assert best is not None
+    assert best.biases is not None
+    biases = load_file(run / "prompt.safetensors")["biases"]
+    assert np.array_equal(biases[0], best.biases)
+    assert np.abs(np.diff(biases, axis=0)).max() > 0.01  # each network has its own
     scorer, scores = scored(run, "test")
     texts, labels = scorer.task["test"].texts, scorer.task["test"].labels
-    expected = np.exp(log_probabilities(scores[0] + biases))
+    expected = np.exp(log_probabilities(scores[0] + biases[0]))
     one = load(run).predict(texts)
     assert [list(p.probabilities.values()) for p in one] == expected.tolist()
     table = json.loads((run / "result.json").read_text(encoding="utf-8"))["accuracy"]
@@ -100,6 +103,31 @@ def test_a_calibrated_prompt_has_its_class_biases(
         found = load(run).predict(texts, ensemble=is_ensemble)
         right = [p.value == label for p, label in zip(found, labels, strict=True)]
         assert np.mean(right) == table[name]["test"]
+
+
+def test_of_an_unfinished_search_the_biases_of_the_full_network_are_known(
+    model_dir: Path, task_dir: Path, tmp_path: Path
+) -> None:
+    run = searched(model_dir, task_dir, tmp_path / "run", search={"calibrate": True, "budget": 8})
+    whole = load(run).predict(["a film"])
+    (run / "result.json").unlink()
+    with pytest.warns(UserWarning, match="has not ended"):
+        half = load(run)
+    assert half.predict(["a film"]) == whole
+    with pytest.raises(ConfigError, match="not ended, so the class biases of its thinned networks"):
+        half.predict(["a film"], ensemble=True)
+
+
+def test_biases_of_another_run_are_refused(model_dir: Path, task_dir: Path, tmp_path: Path) -> None:
+    run = searched(model_dir, task_dir, tmp_path / "run", search={"calibrate": True, "budget": 8})
+    tensors = load_file(run / "prompt.safetensors")
+    for biases in (tensors["biases"] + 1, tensors["biases"][:2]):
+        save_file({**tensors, "biases": biases}, run / "prompt.safetensors")
+        with pytest.raises(RunError, match="has other class biases than the run's journal"):
+            load(run)
+    save_file({"prompt": tensors["prompt"]}, run / "prompt.safetensors")
+    with pytest.raises(RunError, match="is damaged: 'biases'"):
+        load(run)
 
 
 def test_accuracies_are_those_of_the_table(run: Path, predictor: Predictor) -> None:
