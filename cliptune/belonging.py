@@ -10,12 +10,14 @@ from safetensors.numpy import load
 
 from cliptune.account import Record, outcome
 from cliptune.errors import ModelError, RunError
+from cliptune.functions import codes
 from cliptune.journal import Generation
 from cliptune.record import BIASES, PROMPT
 from cliptune.scorer import Scorer
 from cliptune.storage import open_folder
 from cliptune.types import Biases
 
+READOUT_CODE = "readout_code"  # of a run's identity
 TOLERANCE = 1e-4  # of the prompt's largest value, between machines that round otherwise
 
 
@@ -29,6 +31,12 @@ def check_model(record: Record, scorer: Scorer, remedy: str | None = None) -> No
         raise ModelError(
             f"model.name: {found.name} has another config.json than the model of {record.path}, so "
             f"it is another network. Say where the run's model is: {remedy}."
+        )
+    before = record.identity.get(READOUT_CODE)
+    if before is not None and before != codes(scorer.config).get(READOUT_CODE):
+        raise ModelError(
+            f"model.readout: {scorer.config.model.readout} is written otherwise than it was for "
+            f"{record.path}, so its scores would be others. Use the read-out of the search."
         )
     check_weights(record, found.name, remedy, found.sha256)
 

@@ -1,26 +1,36 @@
 """What a tree of settings is laid over: the preset of its task, or what was registered for it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import resources
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from cliptune.errors import ConfigError
 
+Make = TypeVar("Make", bound=Callable[[], Mapping[str, Any]])
+
 TASKS: dict[str, Mapping[str, Any]] = {}  # that were registered
 
 
-def register_task(name: str, settings: Mapping[str, Any]) -> None:
+def register_task(name: str, settings: Mapping[str, Any] | None = None) -> Callable[[Make], Make]:
     """Have `task.name: NAME` bring these settings, as a preset does.
 
-    A run's config.yaml holds them, so that no other process has to know the name. Installed
-    packages bring theirs as entry points of the group `cliptune.tasks`, each a mapping.
+    Or decorate with `@register_task(NAME)` a function of no arguments that returns them. A run's
+    config.yaml holds them, so that no other process has to know the name. Installed packages bring
+    theirs as entry points of the group `cliptune.tasks`, each a mapping.
     """
     if name in presets():
         raise ConfigError(f"{name} is a task of ours; register yours by another name.")
-    TASKS[name] = settings
+    if settings is not None:
+        TASKS[name] = settings
+
+    def register(make: Make) -> Make:
+        TASKS[name] = make()
+        return make
+
+    return register
 
 
 def preset(name: str) -> dict[str, Any]:

@@ -343,3 +343,9 @@ def test_a_registered_task_brings_its_settings(monkeypatch: pytest.MonkeyPatch) 
     assert config.task.label_words == ("no", "yes")
     with pytest.raises(ConfigError, match="sst2 is a task of ours"):
         cliptune.register_task("sst2", {})
+
+    @cliptune.register_task("mood")
+    def mood() -> dict[str, Any]:
+        return {"task": words}
+
+    assert validate(Config, {"task": {"name": "mood"}}).task.label_words == ("normal", "urgent")

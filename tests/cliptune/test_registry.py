@@ -15,7 +15,7 @@ import users_file
 import cliptune
 from cliptune import functions, metrics, rewards
 from cliptune.config import Config, validate
-from cliptune.errors import ConfigError
+from cliptune.errors import ConfigError, ModelError
 from cliptune.identity import identity
 from cliptune.local import LocalScorer
 from cliptune.record import read_run
@@ -246,6 +246,18 @@ def test_a_read_out_of_the_users_own_gives_the_scores(
     assert np.array_equal(found, expected[..., ::-1])
     assert "readout_code" in identity(swapped.config, swapped.task, swapped.facts())
     assert "readout_code" not in identity(plain.config, plain.task, plain.facts())
+
+
+def test_a_run_is_not_used_with_a_read_out_that_was_changed(
+    readout: str, model_dir: Path, task_dir: Path, tmp_path: Path
+) -> None:
+    config = tiny.config(model_dir, task_dir, tmp_path / "run", model={"readout": readout})
+    cliptune.search(config)
+    assert cliptune.load(tmp_path / "run").predict(["a film"])
+    file = Path(readout.rpartition(":")[0])
+    file.write_text(file.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
+    with pytest.raises(ModelError, match="is written otherwise than it was for"):
+        cliptune.load(tmp_path / "run")
 
 
 @pytest.mark.parametrize(
