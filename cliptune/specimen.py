@@ -120,7 +120,7 @@ def settings(
             sites=sites,
             seed=seed,
         ),
-        search=Settings(sigma=1.0, loss="cross-entropy", margin=2.0),
+        search=Settings(sigma=1.0, loss="cross-entropy", margin=2.0, calibrate=False),
     )
     config: Config = tree
     return config

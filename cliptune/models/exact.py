@@ -137,6 +137,12 @@ def _wrong(trial: _Trial) -> str | None:
     module = trial.module
     same = COARSE if getattr(module, "is_quantized", False) else SAME
     alone = [trial.by_ids(ids) for ids in (trial.long, trial.short)]
+    if not all(part.isfinite().all() for row in alone for part in row):
+        return (
+            "makes of words what are no finite numbers. Its weights are damaged, or too large for "
+            f"model.dtype {str(module.dtype).removeprefix('torch.')}: try a wider one, or load the "
+            "model anew."
+        )
     off = _off([trial.embedded(trial.long)], alone[:1]).max()
     if not off <= same and _scale_words(module):
         off = _off([trial.embedded(trial.long)], alone[:1]).max()
