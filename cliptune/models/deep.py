@@ -17,6 +17,8 @@ from transformers import PreTrainedModel
 from cliptune.errors import ConfigError
 from cliptune.sites import find_sites
 
+TOKENS_FIRST = ("fsmt",)  # whose layers take (tokens, rows, width); with one token it does not show
+
 
 class DeepPrompts:
     """What the blocks of a model are given besides their input."""
@@ -50,10 +52,10 @@ class DeepPrompts:
 
         def note(block: Any, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
             hidden = inputs[0] if inputs else named["hidden_states"]
-            if hidden.shape[:2] != (1, len(initial)):  # FSMT's stand the other way round
+            if hidden.shape[0] != 1 or module.config.model_type in TOKENS_FIRST:
                 raise ConfigError(
                     f"prompt.layers: expected layers that take (rows, tokens, width), found "
-                    f"{tuple(hidden.shape)} of a row of {len(initial)} tokens. Leave it at 1."
+                    f"{tuple(hidden.shape)} of one row. Leave it at 1."
                 )
             spreads.append(float(f"{float(hidden.float().std()):.1e}"))
 
