@@ -93,8 +93,10 @@ class EnsembleConfig(Section):
     mode: Literal["static", "dynamic", "none"] = Field(
         "static", description="fixed masks; new masks each generation; the full network alone"
     )
-    pool: Count | None = Field(
+    pool: int | None = Field(
         None,
+        ge=1,
+        le=10_000,
         description="of static masks, from which each generation draws its N; they are the same "
         "for all generations if null",
     )

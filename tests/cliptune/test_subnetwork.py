@@ -63,6 +63,7 @@ def test_every_generation_draws_its_subnetworks_from_the_pool() -> None:
     ("settings", "words"),
     [
         ({"pool": 2}, "must hold the 3 subnetworks"),
+        ({"pool": 2**63}, "less than or equal to 10000"),
         ({"pool": 8, "mode": "dynamic"}, "goes with mode static"),
         ({"pool": 8, "mixer": "weighted", "weights": [1, 1, 1]}, "another mixer than weighted"),
     ],
