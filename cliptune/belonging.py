@@ -10,7 +10,7 @@ from safetensors.numpy import load
 
 from cliptune.account import Record, outcome
 from cliptune.errors import ModelError, RunError
-from cliptune.functions import codes
+from cliptune.functions import readout
 from cliptune.journal import Generation
 from cliptune.record import BIASES, PROMPT
 from cliptune.scorer import Scorer
@@ -33,7 +33,7 @@ def check_model(record: Record, scorer: Scorer, remedy: str | None = None) -> No
             f"it is another network. Say where the run's model is: {remedy}."
         )
     before = record.identity.get(READOUT_CODE)
-    if before is not None and before != codes(scorer.config).get(READOUT_CODE):
+    if before is not None and before != readout.source_digest(scorer.config.model.readout):
         raise ModelError(
             f"model.readout: {scorer.config.model.readout} is written otherwise than it was for "
             f"{record.path}, so its scores would be others. Use the read-out of the search."

@@ -97,6 +97,9 @@ def test_a_calibrated_prompt_has_its_class_biases(
     expected = np.exp(log_probabilities(scores[0] + biases[0]))
     one = load(run).predict(texts)
     assert [list(p.probabilities.values()) for p in one] == expected.tolist()
+    scorer, scores = scored(run, "validation")
+    chosen = log_probabilities(scores[0] + biases[0])[range(6), scorer.task["validation"].labels]
+    assert best.validation.loss == pytest.approx(-chosen.mean(), rel=1e-9)
     table = json.loads((run / "result.json").read_text(encoding="utf-8"))["accuracy"]
     assert list(table) == [MANUAL, CALIBRATED, TUNED, ENSEMBLE]
     for name, is_ensemble in ((TUNED, False), (ENSEMBLE, True)):

@@ -96,13 +96,7 @@ def test_what_fails_is_said_and_the_rest_is_kept(folder: Path, here: Here) -> No
     assert [row["method"] for row in results(folder)] == ["manual", "clip-static"]
 
 
-def test_what_is_done_when_it_is_stopped_is_in_the_tables(
-    folder: Path, here: Here, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def leave(code: int) -> None:
-        raise SystemExit(code)
-
-    monkeypatch.setattr("jobs.sweep.leave", leave)
+def test_what_is_done_when_it_is_stopped_is_in_the_tables(folder: Path, here: Here) -> None:
     here.stop_after = 1
     stopped = go(folder, *SMALL, "--methods", "bbt,clip-static")
     assert stopped.returncode == 130

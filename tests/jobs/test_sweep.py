@@ -116,13 +116,7 @@ def test_the_trials_are_listed_and_not_run(file: Path, here: Here) -> None:
     assert not (file.parent / "out").exists()
 
 
-def test_an_interrupted_sweep_goes_on_where_it_ended(
-    file: Path, here: Here, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def leave(code: int) -> None:
-        raise SystemExit(code)
-
-    monkeypatch.setattr("jobs.sweep.leave", leave)
+def test_an_interrupted_sweep_goes_on_where_it_ended(file: Path, here: Here) -> None:
     here.stop_after = 1
     stopped = go(file)
     assert stopped.returncode == 130

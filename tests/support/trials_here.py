@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -47,6 +48,7 @@ def trials_here() -> Iterator[Here]:
     runner = Here()
     with (
         patch("cluster.tuning.run", runner.run),
+        patch("jobs.sweep.leave", sys.exit),
         patch("jobs.sweep.connected", lambda address: nullcontext()),
         patch("jobs.sweepplan.nodes.present", lambda: [Node(2, 0)]),
         patch("jobs.sweepplan.nodes.growth", list),

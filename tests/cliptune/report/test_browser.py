@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 from html import escape
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 import records
+from browser import BROWSER, QUIET
 from sweep_tables import trial, write
 
 from cliptune.report.comparison import comparison_section
@@ -18,13 +18,6 @@ from cliptune.report.runs import run_section
 from cliptune.report.sweeps import sweep_section
 from cliptune.report.trials import read_sweep
 
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-QUIET = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
-    "--disable-component-update --disable-background-networking --hide-scrollbars"
-).split()
 LOOK = """<script>
 const faults = [], seen = {texts: 0, smallest: 99};
 if (document.documentElement.scrollWidth > innerWidth) faults.push("the page is too wide");
