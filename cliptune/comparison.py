@@ -15,7 +15,7 @@ import transformers
 from torch import nn
 
 from cliptune.contenders import Contender, Work
-from cliptune.device import cpu_multiplies_bfloat16
+from cliptune.device import bfloat16_unit
 from cliptune.processor import processor_name
 from cliptune.sites import find_sites
 from cliptune.types import Rewards
@@ -133,7 +133,7 @@ def machine(device: str, dtype: str, load: float) -> dict[str, Any]:
 
 def _processor() -> str:
     name = processor_name() or platform.machine()
-    return f"{name} with AMX" if cpu_multiplies_bfloat16() else name
+    return f"{name} with {unit}" if (unit := bfloat16_unit()) else name
 
 
 def tables(report: Report) -> list[tuple[Row, list[Row]]]:

@@ -23,6 +23,8 @@ OUT_OF_MEMORY = (
 )
 MICRO_BATCH_TOKENS = {"cpu": 2_048, "cuda": 4_096}  # cpu: what its cache holds; cuda: enough units
 TEXT_TOKENS = 30  # of an example, about
+CPU_INFO = Path("/proc/cpuinfo")
+BFLOAT16_UNITS = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 BF16"}  # by the processor's flag
 
 
 def resolve(config: C, *, cuda: bool) -> C:
@@ -61,8 +63,14 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def cpu_multiplies_bfloat16() -> bool:
-    """Whether this processor has matrix units for bfloat16 (Intel AMX)."""
+    """Whether this processor multiplies bfloat16 faster than float32."""
+    return bfloat16_unit() is not None
+
+
+def bfloat16_unit() -> str | None:
+    """What multiplies bfloat16 in this processor; none where it is converted to float32."""
     try:
-        return "amx_bf16" in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="ignore")
+        flags = CPU_INFO.read_text(encoding="ascii", errors="ignore").split()
     except OSError:
-        return False
+        return None
+    return next((unit for flag, unit in BFLOAT16_UNITS.items() if flag in flags), None)

@@ -19,7 +19,7 @@ from cliptune.errors import HeldError, RunError
 from cliptune.record import RESULT, read_json
 from cliptune.storage import Folder, open_folder
 from cliptune.wording import flat
-from jobs.sweepfile import Settings, Sweep, brief, labelled
+from jobs.sweepfile import Settings, Sweep, brief, identity, labelled
 from jobs.sweepspace import points, read_space
 
 SWEEP, MANIFEST, TRIALS = "sweep.yaml", "manifest.json", "trials"
@@ -71,6 +71,9 @@ class Manifest:
     def run_dir(self, entry: Entry) -> str:
         return f"{self.place}/{TRIALS}/{entry.name}"
 
+    def has_result(self, entry: Entry) -> bool:
+        return self._folder.exists(f"{TRIALS}/{entry.name}/{RESULT}")
+
     def add(self, settings: Settings) -> None:
         """A trial a seed; `write` makes it last."""
         for seed in self.sweep.seeds:
@@ -79,7 +82,7 @@ class Manifest:
 
     def take(self, entry: Entry, *, even_if_not_done: bool) -> None:
         """A trial that may have a result already."""
-        done = self._folder.exists(f"{TRIALS}/{entry.name}/{RESULT}")
+        done = self.has_result(entry)
         if done:
             entry.state, entry.ended = "done", self.reason(entry)
         if done or even_if_not_done:
@@ -108,7 +111,7 @@ class Manifest:
         except (KeyError, TypeError) as error:
             raise RunError(f"{self.place}/{MANIFEST} is damaged: {error}.") from None
         for entry in self.entries:
-            if self._folder.exists(f"{TRIALS}/{entry.name}/{RESULT}"):
+            if self.has_result(entry):
                 entry.state, entry.ended, entry.error = "done", self.reason(entry), None
             elif entry.state != "stopped":
                 entry.state, entry.ended, entry.error = "waiting", None, None
@@ -137,11 +140,12 @@ def opened(place: str, sweep: Sweep) -> Iterator[tuple[Manifest, bool]]:
 
 
 @contextmanager
-def grown(place: str, sweep: Sweep) -> Iterator[Manifest]:
+def grown(place: str, sweep: Sweep, beside: Sequence[str] = ()) -> Iterator[Manifest]:
     """The folder of a sweep whose points may become more from session to session, held likewise.
 
     The manifest has the trials of this sweep, and those of earlier ones that are done. What both
-    know by the same name must be the same.
+    know by the same name must be the same. A trial that a sweep `beside` it has done with the same
+    settings is copied from there.
     """
     with _held(place) as folder:
         whole = sweep
@@ -149,13 +153,42 @@ def grown(place: str, sweep: Sweep) -> Iterator[Manifest]:
             before, now = _read(folder), _plain(sweep)
             whole = Sweep.model_validate(_joined(folder, before, now))
         manifest = Manifest(folder, whole)
+        done = {key: run for other in beside for key, run in _done(open_folder(other))}
         asked = [json.dumps(settings) for settings in points(sweep, read_space(sweep))]
         for settings in points(whole, read_space(whole)):
             for seed in whole.seeds:
                 mine = json.dumps(settings) in asked and seed in sweep.seeds
-                manifest.take(Entry(name_of(settings, seed), settings, seed), even_if_not_done=mine)
+                entry = Entry(name_of(settings, seed), settings, seed)
+                if mine and done and not manifest.has_result(entry):
+                    same = done.get(identity(whole, settings, seed))
+                    if same is not None:
+                        _copy(open_folder(same), open_folder(manifest.run_dir(entry)))
+                manifest.take(entry, even_if_not_done=mine)
         folder.write(SWEEP, _yaml(whole))
         yield manifest
+
+
+def _done(folder: Folder) -> Iterator[tuple[str, str]]:
+    """The trials of a sweep that have a result, by what they are: their run directories."""
+    if not folder.exists(SWEEP):
+        return
+    sweep = Sweep.model_validate(_read(folder))
+    manifest = Manifest(folder, sweep)
+    for settings in points(sweep, read_space(sweep)):
+        for seed in sweep.seeds:
+            entry = Entry(name_of(settings, seed), settings, seed)
+            if manifest.has_result(entry):
+                yield identity(sweep, settings, seed), manifest.run_dir(entry)
+
+
+def _copy(source: Folder, target: Folder, part: str = "") -> None:
+    """A run directory, its result last: where that is, all of it is."""
+    for name in sorted(source.names(part), key=lambda name: name == RESULT):
+        whole = f"{part}/{name}" if part else name
+        if source.exists(whole):
+            target.write(whole, source.read(whole))
+        else:
+            _copy(source, target, whole)
 
 
 @contextmanager

@@ -109,7 +109,10 @@ def _refuse_other_settings(place: str, base: dict[str, Any]) -> None:
 
 
 def _run(prepared: dict[str, Prepared], place: str, *, as_json: bool) -> None:
-    """One experiment after the other; what is done is written after each, stopped or not."""
+    """One experiment after the other; what is done is written after each, stopped or not.
+
+    A search that several of them ask for is run once.
+    """
     results = by_experiment(read_results(place)) if is_results(place) else {}
 
     def keep(name: str, plan: SweepPlan) -> None:
@@ -117,7 +120,13 @@ def _run(prepared: dict[str, Prepared], place: str, *, as_json: bool) -> None:
         _write(place, results)
 
     plans = [
-        carry_on(one, f"{place}/{name}", choose(quiet=as_json), partial(keep, name))
+        carry_on(
+            one,
+            f"{place}/{name}",
+            choose(quiet=as_json),
+            partial(keep, name),
+            [f"{place}/{other}" for other in EXPERIMENTS if other != name],
+        )
         for name, one in prepared.items()
     ]
     if as_json:

@@ -73,13 +73,18 @@ def carry_out(prepared: Prepared, place: str, display: SweepDisplay) -> SweepPla
 
 
 def carry_on(
-    prepared: Prepared, place: str, display: SweepDisplay, keep: Callable[[SweepPlan], None]
+    prepared: Prepared,
+    place: str,
+    display: SweepDisplay,
+    keep: Callable[[SweepPlan], None],
+    beside: Sequence[str] = (),
 ) -> SweepPlan:
     """As `carry_out`, of a sweep that may have fewer or more trials than in the session before.
 
-    `keep` is called with what is done, also where the rest is stopped or fails.
+    `keep` is called with what is done, also where the rest is stopped or fails. What sweeps
+    `beside` it have done with the same settings is not run again.
     """
-    with grown(place, prepared.sweep) as manifest:
+    with grown(place, prepared.sweep, beside) as manifest:
         plan = SweepPlan(manifest, None, display)
         try:
             stopped = _run_or_stop(plan, prepared.configs, display)

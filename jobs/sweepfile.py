@@ -131,6 +131,12 @@ def config_of(tree: Mapping[str, Any], label: str) -> ClusterSearch:
     return config
 
 
+def identity(sweep: Sweep, settings: Settings, seed: int) -> str:
+    """What a trial computes, wherever: all of its config but its folder and its machines."""
+    config = config_of(tree_of(sweep, settings, seed), labelled(settings))
+    return config.model_dump_json(exclude={"run_dir", "cluster"})
+
+
 def labelled(settings: Settings) -> str:
     """Settings in words."""
     return " ".join(f"{name}={brief(value)}" for name, value in settings.items())

@@ -1,5 +1,6 @@
 """Resolving `auto`: from the hardware once, and never over the user's word."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,6 +35,32 @@ def test_a_cpu_computes_in_bfloat16_only_where_it_is_fast(
     monkeypatch.setattr(device, "cpu_multiplies_bfloat16", lambda: fast)
     model = resolved(cuda=False)
     assert (model.device, model.dtype, model.micro_batch) == ("cpu", dtype, 25)
+
+
+@pytest.mark.parametrize(
+    ("flags", "unit"),
+    [
+        ("avx2 avx512f", None),
+        ("avx512_bf16 amx_bf16 amx_tile", "AMX"),
+        ("avx512f avx512_bf16 avx512_vnni", "AVX-512 BF16"),
+        ("avx512_bf16_of_tomorrow", None),
+    ],
+)
+def test_a_processor_says_what_multiplies_bfloat16(
+    flags: str, unit: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    info = tmp_path / "cpuinfo"
+    info.write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n\n", "ascii")
+    monkeypatch.setattr(device, "CPU_INFO", info)
+    assert device.bfloat16_unit() == unit
+    assert device.cpu_multiplies_bfloat16() == (unit is not None)
+
+
+def test_a_processor_that_says_nothing_computes_in_float32(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(device, "CPU_INFO", tmp_path / "none")
+    assert not device.cpu_multiplies_bfloat16()
 
 
 @pytest.mark.parametrize(("length", "rows"), [(1, 66), (10, 51), (50, 25), (100, 15), (9000, 1)])

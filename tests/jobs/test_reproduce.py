@@ -79,6 +79,22 @@ def test_several_experiments_have_one_table(folder: Path, here: Here) -> None:
     assert len(results(folder)) == len(rows) + 1
 
 
+def test_a_search_that_two_experiments_ask_for_is_run_once(folder: Path, here: Here) -> None:
+    words = (*SMALL, "--methods", "clip-static")
+    assert go(folder, *words).returncode == 0
+    assert go(folder, *words, "--experiments", "subnetworks").returncode == 0
+    assert len(here.ran) == 1 + 4
+    assert not [name for name in here.ran if "subnetworks-3" in name]  # as tiny.tree has it
+    (plain,) = [
+        row for row in results(folder) if row["method"] == "clip-static" and not row["value"]
+    ]
+    (shared,) = [row for row in results(folder) if row["value"] == "3"]
+    assert {**shared, "setting": "main", "value": None} == plain
+    trials = folder / "out" / "subnetworks" / "trials"
+    (copy,) = trials.glob("*subnetworks-3*")
+    assert cliptune_here("show", str(copy)).returncode == 0
+
+
 def test_every_method_runs_to_its_end(folder: Path, here: Here) -> None:
     done = go(folder, *SMALL)
     assert done.returncode == 0, done.stderr
