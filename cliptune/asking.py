@@ -96,16 +96,26 @@ class Provider:
     def _again(self, once: Callable[[], M]) -> M:
         """What comes of trying until there is an answer, or patience ends."""
         patience = self._settings.patience
+        broken = 0
+
+        def counted() -> M:
+            nonlocal broken
+            try:
+                return once()
+            except _BrokenError:
+                broken += 1
+                raise
+
         trying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(_Again),
             wait=lambda state: self._pause(state, patience),
-            stop=lambda state: self._enough(state, patience),
+            stop=lambda state: broken >= BROKEN or self._enough(state, patience),
             sleep=self._sleep,
             before_sleep=self._count_retry,
             reraise=True,
         )
         try:
-            answer: M = trying(once)
+            answer: M = trying(counted)
             return answer
         except _Again as error:
             raise ScorerError(
@@ -115,10 +125,8 @@ class Provider:
             ) from None
 
     def _enough(self, state: tenacity.RetryCallState, patience: float) -> bool:
-        error = state.outcome.exception() if state.outcome else None
-        broken = isinstance(error, _BrokenError) and state.attempt_number >= BROKEN
         left = self._left(state, patience)
-        return broken or left <= 0.0 or state.upcoming_sleep > left or self._over.is_set()
+        return left <= 0.0 or state.upcoming_sleep > left or self._over.is_set()
 
     def _pause(self, state: tenacity.RetryCallState, patience: float) -> float:
         """Seconds until the next try: what the provider asks for, else longer each time; the last
