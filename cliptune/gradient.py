@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cliptune.config import Config
+from cliptune.evaluation import calibrate
 from cliptune.local import LocalScorer
 from cliptune.strategy import Strategy, Turn
 from cliptune.subnetwork import FULL_NETWORK
@@ -64,7 +65,11 @@ class GradientDescent:
 
 
 class LossGradient:
-    """The gradient of the mean training loss through the full network."""
+    """The gradient of the mean training loss through the full network.
+
+    Where class scores are calibrated, the biases are fitted first and then stay: at their optimum,
+    the slope of the loss with their prior needs nothing else.
+    """
 
     def __init__(self, config: Config, task: Task) -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -76,13 +81,15 @@ class LossGradient:
     def __call__(self, latent: Latent) -> Latent:
         """`(d,)` at a latent `(d,)`."""
         scorer = self._scorer
+        biases = calibrate(scorer, latent)
         prompt = scorer.soft_prompt(latent[None]).requires_grad_()
         gradient = torch.zeros_like(prompt)
         for unit in scorer.units(FULL_NETWORK, "train", 1, reduce=True):
             rows = list(unit.examples)
             scores = scorer.model.scores(prompt, scorer.model.batch(scorer.encoded["train"], rows))
             labels = torch.tensor(scorer.task["train"].labels[rows], device=scores.device)
-            loss = self._loss(scores[0], labels) / len(scorer.task["train"])
+            fair = scores[0] if biases is None else scores[0] + scores.new_tensor(biases[0])
+            loss = self._loss(fair, labels) / len(scorer.task["train"])
             gradient += torch.autograd.grad(loss, prompt)[0]
         return scorer.soft_prompt.back(gradient[0])
 

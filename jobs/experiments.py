@@ -45,6 +45,7 @@ class Sizes:
     numbers: int  # of a prompt: its length times the model's width
 
 
+PAPER: Tree = {"search": {"calibrate": False}}  # of all methods, unless their settings say more
 FULL: Tree = {"ensemble": {"mode": "none"}}  # the full network alone scores
 
 
@@ -166,7 +167,9 @@ def sweep_of(experiment: str, matrix: Matrix, sizes: Sizes, base: Tree) -> Sweep
         "method": {"cases": {name: METHODS[name](sizes) for name in compared}},
         **asked.space(sizes),
     }
-    return Sweep.model_validate({"base": base, "space": space, "seeds": list(matrix.seeds)})
+    return Sweep.model_validate(
+        {"base": merge(PAPER, base), "space": space, "seeds": list(matrix.seeds)}
+    )
 
 
 def _task(name: str, data: str | None) -> Tree:

@@ -35,7 +35,7 @@ class StrategyConfig(Section):
     )
     margin: Positive = Field(2.0, description="of the hinge loss")
     calibrate: bool = Field(
-        False,
+        True,
         description="add to the scores of every prompt and subnetwork the class biases that fit "
         "the training examples best: the search need not look for them, and predictions have them",
     )

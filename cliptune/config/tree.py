@@ -52,7 +52,6 @@ class Config(Section):
         for setting, found, needed in (
             ("ensemble.mode", self.ensemble.mode, "none"),
             ("prompt.layers", self.prompt.layers, 1),
-            ("search.calibrate", self.search.calibrate, False),
         ):
             if found != needed:
                 raise ValueError(

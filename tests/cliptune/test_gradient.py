@@ -9,11 +9,15 @@ import tiny
 import torch
 from runs import Killed, journal_bytes, killed_at, run
 
+from cliptune.calibration import calibrated, class_biases
 from cliptune.config import Config
 from cliptune.errors import ConfigError
 from cliptune.gradient import GradientDescent, LossGradient
 from cliptune.local import LocalScorer
+from cliptune.rewards import log_probabilities
+from cliptune.subnetwork import FULL_NETWORK
 from cliptune.task import load_task
+from cliptune.types import Latent
 
 NUMBERS = 3 * 32  # of a prompt: three vectors of the tiny model's width
 
@@ -39,7 +43,7 @@ def scorer_of(config: Config) -> LocalScorer:
 def test_the_gradient_is_the_slope_of_the_loss(
     loss: str, projected: bool, micro_batch: int, model_dir: Path, task_dir: Path
 ) -> None:
-    config = tuned(model_dir, task_dir, loss=loss)
+    config = tuned(model_dir, task_dir, loss=loss, calibrate=False)
     changes: dict[str, Any] = {
         "model": config.model.model_copy(update={"micro_batch": micro_batch})
     }
@@ -55,6 +59,28 @@ def test_the_gradient_is_the_slope_of_the_loss(
     slope = -float(above[0] - below[0]) / (2 * step)
     found = float(LossGradient(config, scorer.task)(latent) @ direction)
     assert found == pytest.approx(slope, rel=0.02)
+    assert abs(found) > 1e-3
+
+
+def test_calibrated_its_slope_is_that_of_the_loss_with_the_prior_of_the_biases(
+    model_dir: Path, task_dir: Path
+) -> None:
+    config = tuned(model_dir, task_dir)
+    scorer = scorer_of(config)
+    labels = scorer.task["train"].labels
+
+    def penalised(latent: Latent) -> float:
+        scores = scorer.class_scores(latent[None], "train", [FULL_NETWORK])[0]
+        biases = class_biases(scores, labels)
+        assert np.abs(biases).max() > 0.01
+        right = log_probabilities(calibrated(scores, biases))[0, np.arange(len(labels)), labels]
+        return float(np.square(biases).sum() / 2 - right.sum()) / len(labels)
+
+    latent, direction = np.random.default_rng(0).standard_normal((2, NUMBERS))
+    step = 1e-2 / np.linalg.norm(direction)
+    above, below = (penalised(latent + sign * step * direction) for sign in (1, -1))
+    found = float(LossGradient(config, scorer.task)(latent) @ direction)
+    assert found == pytest.approx((above - below) / (2 * step), rel=0.02)
     assert abs(found) > 1e-3
 
 
