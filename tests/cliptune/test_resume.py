@@ -49,10 +49,14 @@ def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @SEARCHES
+@pytest.mark.parametrize("calibrate", [False, True])
 def test_a_search_killed_at_any_write_ends_as_if_it_never_had_been(
-    method: str, mode: str, tmp_path: Path
+    calibrate: bool, method: str, mode: str, tmp_path: Path
 ) -> None:
-    sections: dict[str, Any] = {"search": {**BUDGET, "method": method}, "ensemble": {"mode": mode}}
+    sections: dict[str, Any] = {
+        "search": {**BUDGET, "method": method, "calibrate": calibrate},
+        "ensemble": {"mode": mode},
+    }
     expected = timeless(run(plain(tmp_path / "whole", **sections)))
     for write in range(1, WRITES):
         scorer = plain(tmp_path / str(write), **sections)

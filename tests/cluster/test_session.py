@@ -10,10 +10,12 @@ import tiny
 import yaml
 from ray.cluster_utils import Cluster
 from ray.exceptions import AuthenticationError
+from scorer_contract import journal_bytes
 
+import cliptune
 from cliptune.config import validate
 from cliptune.errors import ConfigError, RunError, ScorerError, TaskError
-from cliptune.evaluation import ENSEMBLE, MANUAL, TUNED
+from cliptune.evaluation import CALIBRATED, ENSEMBLE, MANUAL, TUNED
 from cliptune.observer import Observer, Progress
 from cluster import nodes
 from cluster.config import ActorRange, ClusterSearch
@@ -315,9 +317,18 @@ def test_a_search_runs_on_two_actors_of_a_running_cluster_and_leaves_it_running(
     model_dir: Path, task_dir: Path, tmp_path: Path, address: str
 ) -> None:
     phases = Phases()
-    config = cluster_search(model_dir, task_dir, tmp_path / "run", address=address, actors=2)
-    result = search(config, phases)
-    assert [row.name for row in result.table] == [MANUAL, TUNED, ENSEMBLE]
+    tree = tiny.tree(
+        model_dir,
+        task_dir,
+        tmp_path / "run",
+        search={"calibrate": True},
+        cluster={"address": address, "actors": 2},
+    )
+    result = search(validate(ClusterSearch, tree), phases)
+    assert [row.name for row in result.table] == [MANUAL, CALIBRATED, TUNED, ENSEMBLE]
+    del tree["cluster"]
+    cliptune.search({**tree, "run_dir": str(tmp_path / "here")})
+    assert journal_bytes(tmp_path / "run") == journal_bytes(tmp_path / "here")
     assert (tmp_path / "run" / "result.json").is_file()
     assert phases.messages[:2] == ["Starting Ray", f"Loading {model_dir} on 2 actors"]
     assert not ray.is_initialized()

@@ -14,14 +14,14 @@ from command import SCRIPT, cliptune, cliptune_here, started
 from scorer_contract import journal_bytes
 
 import cliptune as package
-from cliptune.evaluation import ENSEMBLE, MANUAL, TUNED
+from cliptune.evaluation import CALIBRATED, ENSEMBLE, MANUAL, TUNED
 
 
 @pytest.fixture(scope="module")
 def folder(model_dir: Path, task_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the user stands: a search that takes no time, and modules of the user's own."""
     folder = tmp_path_factory.mktemp("user")
-    tree = tiny.tree(model_dir, task_dir)
+    tree = tiny.tree(model_dir, task_dir, search={"calibrate": True})
     (folder / "tiny.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
     (folder / "model").symlink_to(model_dir)
     for name in ("cluster", "jobs", "cliptune"):
@@ -73,7 +73,7 @@ def test_a_search_says_where_it_stands_and_ends_with_the_table(
     for number in (1, 2, 3):
         assert f"generation {number} of 3  " in text
     names = re.findall(r"^│ (\S.*?) +│", text, flags=re.MULTILINE)
-    assert names == [MANUAL, TUNED, ENSEMBLE]
+    assert names == [MANUAL, CALIBRATED, TUNED, ENSEMBLE]
     assert text.splitlines()[-1] == f"written to {run_dir.relative_to(folder)}"
 
 

@@ -37,7 +37,12 @@ class Milder(MaskedLM):
 
 @pytest.fixture(scope="module")
 def run(model_dir: Path, task_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return searched(model_dir, task_dir, tmp_path_factory.mktemp("served") / "run")
+    return searched(
+        model_dir,
+        task_dir,
+        tmp_path_factory.mktemp("served") / "run",
+        search={"calibrate": True},
+    )
 
 
 def test_a_prompt_is_called_as_its_folder_or_as_one_says(run: Path) -> None:
