@@ -47,6 +47,7 @@ PAIRS = (
     ("clip-calibrated", "bbt-calibrated"),
     ("clip-calibrated", "calibrated"),
     ("bbt-calibrated", "bbt"),
+    ("bbt-calibrated", "clip-static"),
     ("deep-bbt", "bbt"),
     ("deep-clip", "clip-static"),
     ("deep-clip", "deep-bbt"),

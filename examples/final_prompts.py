@@ -17,6 +17,7 @@ import numpy as np
 
 from cliptune.calibration import calibrated, class_biases
 from cliptune.config import Config
+from cliptune.evaluation import calibrate, validate
 from cliptune.journal import best_of
 from cliptune.local import LocalScorer
 from cliptune.metrics import accuracy
@@ -72,9 +73,13 @@ def measured(place):
     """`(cross-entropy, accuracy)` of each contender on unseen examples."""
     record = read_run(Config, place)
     task = load_task(record.config.task)
-    task = replace(task, splits={"train": task["train"], "test": unseen(record.config.task, task)})
+    task = replace(task, splits={**task.splits, "test": unseen(record.config.task, task)})
     scorer = LocalScorer(record.config, task)
-    for name, latents in contenders(record.generations).items():
+    means = means_of(record.generations)
+    tried = [validate(scorer, mean, calibrate(scorer, mean)).order for mean in means]
+    found = contenders(record.generations)
+    found["mean that validation prefers"] = [means[tried.index(max(tried))]]
+    for name, latents in found.items():
         scores = scorer.class_scores(np.array(latents), "test", [FULL_NETWORK])[:, 0]
         if record.config.search.calibrate:
             train = scorer.class_scores(np.array(latents), "train", [FULL_NETWORK])[:, 0]
