@@ -28,6 +28,7 @@ class GradientDescent:
     """Adam (Kingma and Ba, ICLR 2015) from the latent 0: a generation is so many steps on end."""
 
     termination = None
+    mean = None
 
     def __init__(
         self, gradient: Callable[[Latent], Latent], dimension: int, population: int, rate: float

@@ -25,6 +25,7 @@ VERSION = b"cliptune.schema_version"
 PREVIOUS = b"cliptune.previous"
 OWN = b"cliptune.own"
 MICRO_BATCH = b"cliptune.micro_batch"
+MEAN = b"cliptune.mean"
 BIASES = b"cliptune.biases"
 OWN_PREFIX = b"sha256:"
 OWN_PATTERN = re.compile(rb"sha256:([0-9a-f]{64})")
@@ -75,18 +76,19 @@ class Generation:
     best: int  # the fittest candidate
     validation: Validation
     micro_batch: int | None = None  # where memory ran out: rows from here on; else the config's
+    mean: Latent | None = None  # what the candidates were drawn around, where that is validated
     biases: Biases | None = None  # of the validated prompt, where class scores are calibrated
 
     @property
     def validated(self) -> Latent:
         """The latent that stands for the generation."""
-        latent: Latent = self.latents[self.best]
-        return latent
+        return self.latents[self.best] if self.mean is None else self.mean
 
     @property
     def name(self) -> str:
         """Which latent that is, in words."""
-        return f"generation {self.number + 1}, candidate {self.best + 1}"
+        which = f"candidate {self.best + 1}" if self.mean is None else "the mean"
+        return f"generation {self.number + 1}, {which}"
 
     @property
     def spread(self) -> float:
@@ -119,8 +121,9 @@ class Journal:
         metadata = {PREVIOUS: self._previous.encode()}
         if generation.micro_batch is not None:
             metadata[MICRO_BATCH] = str(generation.micro_batch).encode()
-        if generation.biases is not None:
-            metadata[BIASES] = generation.biases.astype("<f8").tobytes().hex().encode()
+        for key, numbers in ((MEAN, generation.mean), (BIASES, generation.biases)):
+            if numbers is not None:
+                metadata[key] = numbers.astype("<f8").tobytes().hex().encode()
         content = sealed(_to_table(generation), metadata)
         self._folder.write(name, content)
         self._previous = unsealed(content) or ""
@@ -241,6 +244,7 @@ def _from_table(table: pa.Table) -> Generation:
             score=columns["validation_score"][best],
         ),
         micro_batch=None if micro_batch is None else int(micro_batch),
+        mean=_numbers(metadata.get(MEAN)),
         biases=_numbers(metadata.get(BIASES)),
     )
 

@@ -144,6 +144,7 @@ def _advance(number: int, strategy: Strategy, scorer: Scorer) -> Generation:
     """One generation, told whole, and computed with micro-batches of one size."""
     ensemble = scorer.config.ensemble
     step_size, planned = strategy.step_size, int(scorer.config.model.micro_batch)
+    mean = strategy.mean if scorer.config.search.candidate == "mean" else None
     latents = strategy.ask()
     rows: int | None = None
     while rows != scorer.micro_batch:
@@ -151,8 +152,9 @@ def _advance(number: int, strategy: Strategy, scorer: Scorer) -> Generation:
         rows = scorer.micro_batch
         fitness = functions.mixer.find(ensemble.mixer)(rewards, ensemble.weights)  # (population,)
         best = int(fitness.argmax())
-        biases = calibrate(scorer, latents[best])
-        validation = validate(scorer, latents[best], biases)
+        chosen = latents[best] if mean is None else mean
+        biases = calibrate(scorer, chosen)
+        validation = validate(scorer, chosen, biases)
     strategy.tell(latents, fitness)
     return Generation(
         number=number,
@@ -163,6 +165,7 @@ def _advance(number: int, strategy: Strategy, scorer: Scorer) -> Generation:
         best=best,
         validation=validation,
         micro_batch=rows if rows != planned else None,
+        mean=mean,
         biases=None if biases is None else biases[0],
     )
 
@@ -188,7 +191,7 @@ def _finish(
     result = Result(
         run_dir=run.path,
         generation=best.number,
-        candidate=best.best,
+        candidate=best.best if best.mean is None else None,
         latent=latent,
         validation=best.validation,
         table=table,

@@ -51,7 +51,7 @@ class Result:
 
     run_dir: str
     generation: int
-    candidate: int
+    candidate: int | None  # none where it is the generation's mean
     latent: Latent
     validation: Validation
     table: list[Row]

@@ -41,6 +41,10 @@ class Strategy(Protocol):
     def termination(self) -> str | None:
         """Why the strategy itself sees no sense in going on, in words."""
 
+    @property
+    def mean(self) -> Latent | None:
+        """What the proposals are drawn around, `(d,)`; None where that is never learnt."""
+
     def ask(self) -> Latents:
         """The next `(population, d)` candidates."""
 
@@ -55,6 +59,7 @@ class RandomSearch:
     """Draws every latent from N(0, sigma^2 I): the strong baseline of the paper."""
 
     termination = None
+    mean = None
 
     def __init__(
         self, dimension: int, population: int, sigma: float, seed: int, layer: int = 0
@@ -116,6 +121,10 @@ class CMAES:
     def step_size(self) -> float:
         return float(self._cma.sigma)
 
+    @property
+    def mean(self) -> Latent | None:
+        return np.array(self._cma.mean, dtype=np.float64)
+
     def ask(self) -> Latents:
         with threadpool_limits(1):
             return self._turn.asked(np.asarray(self._cma.ask(), dtype=np.float64))
@@ -150,8 +159,16 @@ class LayerByLayer:
     def termination(self) -> str | None:
         return self._parts[self._turn].termination
 
+    @property
+    def mean(self) -> Latent | None:
+        """Of the layer whose turn it is, among the others' best."""
+        own = self._parts[self._turn].mean
+        return None if own is None else self._among_the_others(own[None])[0]
+
     def ask(self) -> Latents:
-        own = self._parts[self._turn].ask()
+        return self._among_the_others(self._parts[self._turn].ask())
+
+    def _among_the_others(self, own: Latents) -> Latents:
         population, dimension = own.shape
         rest = np.zeros(len(self._parts) * dimension) if self._best is None else self._best
         latents = np.tile(rest, (population, 1))

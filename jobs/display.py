@@ -60,10 +60,11 @@ class Display(Observer):
 
     def result(self, result: Result) -> None:
         """Show the table and what it took."""
+        which = "the mean" if result.candidate is None else f"candidate {result.candidate + 1}"
         self.console.print(accuracy_table({row.name: row.accuracy for row in result.table}))
         self.console.print(
-            f"prompt of generation {result.generation + 1}, candidate {result.candidate + 1}, "
-            f"chosen on validation: {measures(result.validation)}"
+            f"prompt of generation {result.generation + 1}, {which}, chosen on validation: "
+            f"{measures(result.validation)}"
         )
         self.console.print(cost_line(asdict(result.cost)))
         if result.bill is not None:

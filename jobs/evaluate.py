@@ -113,7 +113,7 @@ def as_values(record: Record, best: Generation, task: Task, found: Assessment) -
     return {
         "run_dir": record.path,
         "generation": best.number,
-        "candidate": best.best,
+        "candidate": best.best if best.mean is None else None,
         "finished": outcome(record).finished,
         "split": found.split,
         "source": task[found.split].source,

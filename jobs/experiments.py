@@ -82,6 +82,7 @@ def _ideas(sizes: Sizes) -> Tree:
     pool: Tree = {"pool": 20}
     one: Tree = {"subnetworks": 1, **pool}
     return {
+        "the mean validated": {"search": {"candidate": "mean"}},
         "N of a pool": {"ensemble": pool},
         "1 of a pool, more prompts": {
             "ensemble": one,

@@ -39,11 +39,22 @@ class StrategyConfig(Section):
         description="add to the scores of every prompt and subnetwork the class biases that fit "
         "the training examples best: the search need not look for them, and predictions have them",
     )
+    candidate: Literal["fittest", "mean"] = Field(
+        "fittest",
+        description="which prompt of a generation is tried on validation, and may be chosen: its "
+        "fittest candidate, or the mean that cma-es drew its candidates around",
+    )
     selection: Selection = Field(
         "loss",
         description=f"chooses the prompt on validation among the generations' best; {OWN}",
     )
     seed: Seed = Field(0, description="of the strategy, and of all that has no seed of its own")
+
+    @model_validator(mode="after")
+    def _mean_is_of_a_distribution(self) -> Self:
+        if self.candidate == "mean" and not self.method.endswith("cma-es"):
+            raise ValueError(f"candidate: mean goes with (sep-)cma-es alone; found {self.method}")
+        return self
 
     @model_validator(mode="after")
     def _budget_holds_a_generation(self) -> Self:

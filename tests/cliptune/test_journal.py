@@ -45,6 +45,18 @@ def test_generations_come_back_as_they_were(tmp_path: Path) -> None:
         assert_same(one, other)
 
 
+def test_the_mean_that_was_validated_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    mean = np.array([0.1, -1 / 3, 5e-324, 2.0, 1e300])[: generation(0).latents.shape[1]]
+    one = replace(generation(0), mean=mean)
+    write(tmp_path, one)
+    (found,) = read(tmp_path)
+    assert found.mean is not None
+    assert found.mean.tobytes() == mean.tobytes()
+    assert found.validated is found.mean
+    assert found.name == "generation 1, the mean"
+    assert generation(0).name == f"generation 1, candidate {generation(0).best + 1}"
+
+
 def test_an_empty_journal_holds_no_generation(tmp_path: Path) -> None:
     assert read(tmp_path) == []
     (tmp_path / "journal").mkdir()

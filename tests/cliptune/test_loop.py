@@ -13,13 +13,16 @@ from runs import Listener, plain, run
 from runs import rows as journal
 from safetensors.numpy import load_file
 
+from cliptune.config import Config
 from cliptune.errors import ConfigError, RunError, ScorerError
-from cliptune.evaluation import evaluate
+from cliptune.evaluation import evaluate, validate
 from cliptune.journal import Validation
 from cliptune.local import LocalScorer
 from cliptune.loop import search
 from cliptune.observer import Observer, Progress
+from cliptune.record import read_run
 from cliptune.rewards import MIXERS
+from cliptune.strategy import make_strategy, replay
 from cliptune.subnetwork import FULL_NETWORK
 from cliptune.task import load_task
 
@@ -109,6 +112,26 @@ def test_a_metric_of_the_users_own_that_breaks_later_leaves_whole_generations(
     with pytest.raises(ConfigError, match=rf"{name}\.py:f failed on .*: ZeroDivisionError"):
         run(scorer)
     assert len(journal(tmp_path / "run")) == 2  # after the manual prompt's
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_the_mean_of_the_distribution_may_stand_for_its_generation(
+    layers: int, tmp_path: Path
+) -> None:
+    scorer = plain(tmp_path / "run", search={"candidate": "mean"}, prompt={"layers": layers})
+    result = run(scorer)
+    record = read_run(Config, str(tmp_path / "run"))
+    strategy = make_strategy(scorer.config, scorer.task)
+    for generation in record.generations:
+        assert np.array_equal(generation.validated, strategy.mean)
+        assert generation.validation == validate(scorer, generation.validated)
+        replay(strategy, generation.latents, generation.fitness)
+    assert record.best is not None
+    assert np.array_equal(result.latent, record.best.validated)
+    assert result.candidate is None
+    assert json.loads((tmp_path / "run/result.json").read_text())["selected"]["candidate"] is None
+    prompt = load_file(tmp_path / "run/prompt.safetensors")["prompt"]
+    assert np.array_equal(prompt, scorer.prompt(result.latent))
 
 
 def test_the_first_of_equals_is_chosen(tmp_path: Path) -> None:

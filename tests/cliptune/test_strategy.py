@@ -242,6 +242,18 @@ def test_a_diagonal_covariance_learns_the_scales_of_coordinates_sooner() -> None
     assert diagonal > full / 10  # both are negative
 
 
+def test_the_mean_is_what_the_next_proposals_are_drawn_around() -> None:
+    strategy = CMAES(5, 400, 0.5, 0)
+    assert np.array_equal(strategy.mean, np.zeros(5))  # type: ignore[arg-type]
+    for _ in range(3):
+        latents = strategy.ask()
+        strategy.tell(latents, quadratic(latents))
+    center, step = strategy.mean, strategy.step_size
+    assert center is not None
+    assert np.abs(strategy.ask().mean(axis=0) - center).max() < 5 * step / 20
+    assert RandomSearch(5, 4, 1.0, 0).mean is None
+
+
 # Its own end
 
 
