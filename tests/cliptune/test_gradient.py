@@ -65,7 +65,7 @@ def test_the_gradient_is_the_slope_of_the_loss(
 def test_calibrated_its_slope_is_that_of_the_loss_with_the_prior_of_the_biases(
     model_dir: Path, task_dir: Path
 ) -> None:
-    config = tuned(model_dir, task_dir)
+    config = tuned(model_dir, task_dir, calibrate=True)
     scorer = scorer_of(config)
     labels = scorer.task["train"].labels
 
