@@ -34,7 +34,7 @@ def resolve(config: C, *, cuda: bool) -> C:
     device = ("cuda" if cuda else "cpu") if model.device == "auto" else model.device
     chosen["device"] = device
     if model.dtype == "auto":
-        fast = device == "cuda" or cpu_multiplies_bfloat16()
+        fast = device == "cuda" or bfloat16_unit() is not None
         chosen["dtype"] = "bfloat16" if fast else "float32"
     if model.micro_batch == "auto":
         tokens = config.prompt.length + TEXT_TOKENS
@@ -60,11 +60,6 @@ def is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return any(words in str(error) for words in OUT_OF_MEMORY)
-
-
-def cpu_multiplies_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 faster than float32."""
-    return bfloat16_unit() is not None
 
 
 def bfloat16_unit() -> str | None:

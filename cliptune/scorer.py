@@ -261,8 +261,9 @@ class UnitScorer(ABC):
             return self._run(latents, "train", subnetworks, reduce=True)
         scores = self._run(latents, "train", subnetworks, reduce=False)
         labels = self.task["train"].labels
-        fair = calibrated(scores, class_biases(scores, labels))
-        return loss.find(search.loss)(fair, labels, search.margin)
+        with np.errstate(invalid="ignore"):  # what is no number is refused with its reward
+            fair = calibrated(scores, class_biases(scores, labels))
+            return loss.find(search.loss)(fair, labels, search.margin)
 
     def _run(
         self,

@@ -96,7 +96,7 @@ def main(places):
     for number, place in enumerate(places):
         for name, (loss, share) in measured(place):
             cell = {"task": "", "seed": number}
-            losses[name].append({**cell, "test_accuracy": loss / 100})
+            losses[name].append({**cell, "test_accuracy": loss / 100})  # which it takes in percent
             accuracies[name].append({**cell, "test_accuracy": share})
     print(f"{'':34}loss {'':18}points of accuracy")
     for name in losses:

@@ -23,16 +23,16 @@ def test_nothing_stays_on_auto(cuda: bool) -> None:
 def test_a_gpu_means_cuda_bfloat16_and_a_larger_micro_batch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(device, "cpu_multiplies_bfloat16", lambda: False)
+    monkeypatch.setattr(device, "bfloat16_unit", lambda: None)
     model = resolved(cuda=True)
     assert (model.device, model.dtype, model.micro_batch) == ("cuda", "bfloat16", 51)
 
 
-@pytest.mark.parametrize(("fast", "dtype"), [(True, "bfloat16"), (False, "float32")])
+@pytest.mark.parametrize(("unit", "dtype"), [("AMX", "bfloat16"), (None, "float32")])
 def test_a_cpu_computes_in_bfloat16_only_where_it_is_fast(
-    fast: bool, dtype: str, monkeypatch: pytest.MonkeyPatch
+    unit: str | None, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(device, "cpu_multiplies_bfloat16", lambda: fast)
+    monkeypatch.setattr(device, "bfloat16_unit", lambda: unit)
     model = resolved(cuda=False)
     assert (model.device, model.dtype, model.micro_batch) == ("cpu", dtype, 25)
 
@@ -53,14 +53,13 @@ def test_a_processor_says_what_multiplies_bfloat16(
     info.write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n\n", "ascii")
     monkeypatch.setattr(device, "CPU_INFO", info)
     assert device.bfloat16_unit() == unit
-    assert device.cpu_multiplies_bfloat16() == (unit is not None)
 
 
 def test_a_processor_that_says_nothing_computes_in_float32(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(device, "CPU_INFO", tmp_path / "none")
-    assert not device.cpu_multiplies_bfloat16()
+    assert device.bfloat16_unit() is None
 
 
 @pytest.mark.parametrize(("length", "rows"), [(1, 66), (10, 51), (50, 25), (100, 15), (9000, 1)])

@@ -298,6 +298,22 @@ def test_a_reward_that_is_not_finite_names_candidate_subnetwork_and_remedy(broke
         Broken().score(np.zeros((7, 5)), 3)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+def test_neither_is_one_that_is_calibrated(broken: float) -> None:
+    class Broken(Recorder):
+        def _answer(self, unit: Unit) -> NDArray[Any]:
+            rows = (unit.candidates[1] - unit.candidates[0], len(unit.examples), 2)
+            scores = np.zeros(rows, np.float32)
+            if unit.subnetwork.index == 2:
+                scores[np.arange(*unit.candidates) == 5] = broken
+            return scores
+
+    message = r"candidate 5 on subnetwork 2 in generation 3 is nan; .*wider model.dtype"
+    with pytest.raises(ModelError, match=message):
+        Broken(search={"calibrate": True}).score(np.zeros((7, 5)), 3)
+
+
 # The canary
 
 
