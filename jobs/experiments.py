@@ -77,27 +77,38 @@ METHODS: Mapping[str, Callable[[Sizes], Tree]] = {
 }
 
 
-def _ideas(sizes: Sizes) -> Tree:
-    """Each changes Clip-Tuning, and takes as many forward passes unless its name says otherwise."""
+def _ideas(sizes: Sizes) -> Mapping[str, Tree]:
+    """Each changes Clip-Tuning; all but `pool-one` take as many forward passes."""
     pool: Tree = {"pool": 20}
-    one: Tree = {"subnetworks": 1, **pool}
+    one: Tree = {"ensemble": {"subnetworks": 1, **pool}}
     return {
-        "the mean validated": {"search": {"candidate": "mean"}},
-        "N of a pool": {"ensemble": pool},
-        "1 of a pool, more prompts": {
-            "ensemble": one,
-            "search": {"budget": sizes.budget * sizes.subnetworks},
-        },
-        "1 of a pool, fewer passes": {"ensemble": one},
-        "words as directions": {"prompt": {"projection": "vocabulary"}},
-        "diagonal covariance": {"search": {"method": "sep-cma-es"}},
-        "no projection": {
+        "mean": {"search": {"candidate": "mean"}},
+        "pool": {"ensemble": pool},
+        "pool-one": one,
+        "pool-one-more": merge(one, {"search": {"budget": sizes.budget * sizes.subnetworks}}),
+        "small-scale": {"prompt": {"scale": 0.3}},
+        "vocabulary-projection": {"prompt": {"projection": "vocabulary"}},
+        "sep-cma-es": {"search": {"method": "sep-cma-es"}},
+        "no-projection": {
             "prompt": {"projection": "identity", "dimension": sizes.numbers},
             "search": {"method": "sep-cma-es"},
         },
-        "ranks mixed": {"ensemble": {"mixer": "rank-mean"}},
+        "rank-mean": {"ensemble": {"mixer": "rank-mean"}},
         "hinge": {"search": {"loss": "hinge"}},
     }
+
+
+def _initialisations(sizes: Sizes) -> Mapping[str, Tree]:
+    text = {"init": "text", "text": "the following text was sorted by what it says"}
+    return {
+        "vocabulary": {"prompt": {"init": "vocabulary"}},
+        "zero": {"prompt": {"init": "zero"}},
+        "text": {"prompt": text},
+    }
+
+
+def _each(section: str, setting: str, *values: float) -> Mapping[str, Tree]:
+    return {f"{value:g}": {section: {setting: value}} for value in values}
 
 
 @dataclass(frozen=True)
@@ -105,44 +116,30 @@ class Experiment:
     """A question, and the searches that answer it on every task with every seed."""
 
     question: str
-    methods: Sequence[str] | None  # none: all of them
-    space: Callable[[Sizes], Tree]
+    methods: Sequence[str] | None = None  # all of them
+    values: Callable[[Sizes], Mapping[str, Tree]] | None = None  # of what it varies, by name
 
 
 EXPERIMENTS: Mapping[str, Experiment] = {
-    MAIN: Experiment("how good each method is at equal prompts", None, lambda sizes: {}),
+    MAIN: Experiment("how good each method is at equal prompts"),
     "clip-ratio": Experiment(
         "how much of each subnetwork to clip (Figure 2)",
         ["clip-static"],
-        lambda sizes: {"ensemble.clip_ratio": {"grid": [0.02, 0.05, 0.1, 0.2, 0.3, 0.5]}},
+        lambda sizes: _each("ensemble", "clip_ratio", 0.02, 0.05, 0.1, 0.2, 0.3, 0.5),
     ),
     "subnetworks": Experiment(
         "how many subnetworks (Figure 3a)",
         ["clip-static"],
-        lambda sizes: {"ensemble.subnetworks": {"grid": [1, 2, 3, 5, 8]}},
+        lambda sizes: _each("ensemble", "subnetworks", 1, 2, 3, 5, 8),
     ),
     "training-size": Experiment(
         "how many examples a class to learn from (Figure 3c)",
         ["bbt", "clip-static"],
-        lambda sizes: {"task.k": {"grid": [2, 4, 8, 16]}},
+        lambda sizes: _each("task", "k", 2, 4, 8, 16),
     ),
-    BEYOND: Experiment(
-        "ideas beyond the paper, beside plain clip-static",
-        ["clip-static"],
-        lambda sizes: {"idea": {"cases": _ideas(sizes)}},
-    ),
+    BEYOND: Experiment("ideas beyond the paper, beside plain clip-static", ["clip-static"], _ideas),
     "initialisation": Experiment(
-        "where the prompt begins (Figure 4)",
-        ["bbt", "clip-static"],
-        lambda sizes: {
-            "prompt": {
-                "grid": [
-                    {"init": "vocabulary"},
-                    {"init": "zero"},
-                    {"init": "text", "text": "the following text was sorted by what it says"},
-                ]
-            }
-        },
+        "where the prompt begins (Figure 4)", ["bbt", "clip-static"], _initialisations
     ),
 }
 
@@ -154,19 +151,23 @@ class Matrix:
     tasks: Sequence[str]
     methods: Sequence[str]
     seeds: Sequence[int]
+    values: Sequence[str] | None  # of what experiments vary; all if none
     data: str | None  # where examples lie, by {task} and {seed}; on the hub if none
 
 
 def sweep_of(experiment: str, matrix: Matrix, sizes: Sizes, base: Tree) -> Sweep | None:
-    """An experiment as a sweep; none where it compares none of the methods."""
+    """An experiment as a sweep; none where it has none of the methods, or none of the values."""
     asked = EXPERIMENTS[experiment]
     compared = [name for name in matrix.methods if name in (asked.methods or METHODS)]
-    if not compared:
+    varied = asked.values(sizes) if asked.values else None
+    if varied is not None and matrix.values is not None:
+        varied = {name: tree for name, tree in varied.items() if name in matrix.values}
+    if not compared or varied == {}:
         return None
     space: Tree = {
         "task": {"cases": {name: {"task": _task(name, matrix.data)} for name in matrix.tasks}},
         "method": {"cases": {name: METHODS[name](sizes) for name in compared}},
-        **asked.space(sizes),
+        **({} if varied is None else {experiment: {"cases": varied}}),
     }
     return Sweep.model_validate(
         {"base": merge(PAPER, base), "space": space, "seeds": list(matrix.seeds)}
@@ -176,6 +177,12 @@ def sweep_of(experiment: str, matrix: Matrix, sizes: Sizes, base: Tree) -> Sweep
 def _task(name: str, data: str | None) -> Tree:
     found = TASKS[name] if data is None else {"data": data.replace(TASK, name)}
     return {"name": name, "seed": SEED, **found}
+
+
+def values_of(experiments: Sequence[str], sizes: Sizes) -> list[str]:
+    """Names of all that some experiments vary."""
+    every = [EXPERIMENTS[name].values for name in experiments]
+    return list(dict.fromkeys(value for values in every if values for value in values(sizes)))
 
 
 def named(asked: str | None, known: Sequence[str], option: str) -> list[str]:

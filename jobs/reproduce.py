@@ -40,11 +40,11 @@ from jobs.experiments import (
     Sizes,
     named,
     sweep_of,
+    values_of,
 )
 from jobs.ranking import Row, parquet
 from jobs.sweep import Prepared, carry_on, list_trials, place_of, prepare, refuse_failures
 from jobs.sweepdisplay import choose
-from jobs.sweepfile import brief
 from jobs.sweepplan import SweepPlan
 from jobs.words import make_console
 
@@ -60,6 +60,7 @@ def main(
     seeds: str | None,
     budget: int,
     experiments: str | None,
+    values: str | None,
     data: str | None,
     into: str,
     as_json: bool,
@@ -67,21 +68,23 @@ def main(
 ) -> None:
     """Run what is left of the experiments, and write and print their tables."""
     asked = named(experiments, list(EXPERIMENTS), "--experiments") if experiments else [MAIN]
-    matrix = Matrix(
-        tasks=named(tasks, list(TASKS), "--tasks"),
-        methods=named(which, list(METHODS), "--methods"),
-        seeds=_seeds(seeds),
-        data=data,
-    )
     base = read_tree(words, {"search": {"budget": budget}})
     if "run_dir" in base:
         raise ConfigError("run_dir: every search has its own under --into; leave it out.")
     sizes = _sizes(base, budget)
+    matrix = Matrix(
+        tasks=named(tasks, list(TASKS), "--tasks"),
+        methods=named(which, list(METHODS), "--methods"),
+        seeds=_seeds(seeds),
+        values=_values(values, asked, sizes),
+        data=data,
+    )
     every = {name: sweep_of(name, matrix, sizes, base) for name in asked}
     prepared = {name: prepare(sweep) for name, sweep in every.items() if sweep is not None}
     if not prepared:
         raise ConfigError(
-            f"None of the methods {which} is part of {', '.join(asked)}: there is nothing to run."
+            f"{', '.join(asked)}: nothing is left to run of --methods {which or 'all'} and "
+            f"--values {values or 'all'}."
         )
     if listed:
         for one in prepared.values():
@@ -116,7 +119,7 @@ def _run(prepared: dict[str, Prepared], place: str, *, as_json: bool) -> None:
     results = by_experiment(read_results(place)) if is_results(place) else {}
 
     def keep(name: str, plan: SweepPlan) -> None:
-        results[name] = results_of(_valued(plan), name)
+        results[name] = results_of(_valued(plan, name), name)
         _write(place, results)
 
     plans = [
@@ -137,14 +140,10 @@ def _run(prepared: dict[str, Prepared], place: str, *, as_json: bool) -> None:
         refuse_failures(plan)
 
 
-def _valued(plan: SweepPlan) -> list[Row]:
-    """The rows of a sweep with what it varies in words."""
-    rows = []
-    for entry in plan.manifest.entries:
-        varied = {n: v for n, v in entry.settings.items() if n not in ("task", "method")}
-        value = ", ".join(brief(one) for one in varied.values()) if varied else None
-        rows.append({**plan.rows[entry.name], "value": value})
-    return rows
+def _valued(plan: SweepPlan, experiment: str) -> list[Row]:
+    """The rows of a sweep with the value of what it varies."""
+    entries = plan.manifest.entries
+    return [{**plan.rows[one.name], "value": one.settings.get(experiment)} for one in entries]
 
 
 def _sizes(base: dict[str, Any], budget: int) -> Sizes:
@@ -157,6 +156,16 @@ def _sizes(base: dict[str, Any], budget: int) -> Sizes:
         layers=layers,
         numbers=width * config.prompt.length,
     )
+
+
+def _values(asked: str | None, experiments: Sequence[str], sizes: Sizes) -> list[str] | None:
+    known = values_of(experiments, sizes)
+    if asked is not None and not known:
+        raise ConfigError(
+            f"--values: {', '.join(experiments)} varies nothing but methods; name an experiment "
+            "that does with --experiments."
+        )
+    return None if asked is None else named(asked, known, "--values")
 
 
 def _seeds(asked: str | None) -> list[int]:

@@ -102,6 +102,10 @@ def reproduce(
         str | None,
         typer.Option(metavar="NAME,...", help="main, clip-ratio, ...: main alone if none."),
     ] = None,
+    values: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,...", help="Of what experiments vary: 0.3, zero; all if none."),
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -124,6 +128,7 @@ def reproduce(
         seeds=seeds,
         budget=budget,
         experiments=experiments,
+        values=values,
         data=data,
         into=into,
         as_json=json,

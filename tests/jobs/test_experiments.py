@@ -15,6 +15,7 @@ from jobs.experiments import (
     Sizes,
     named,
     sweep_of,
+    values_of,
 )
 from jobs.sweepfile import config_of, labelled, tree_of
 from jobs.sweepspace import points, read_space
@@ -28,7 +29,7 @@ BASE: dict[str, Any] = {
 
 
 def matrix(data: str | None = "data/{task}/16-{seed}", **more: Any) -> Matrix:
-    settings = {"tasks": list(TASKS), "methods": list(METHODS), "seeds": SEEDS, **more}
+    settings = {"tasks": list(TASKS), "methods": list(METHODS), "seeds": SEEDS, "values": None, **more}
     return Matrix(data=data, **settings)
 
 
@@ -82,6 +83,14 @@ def test_templates_come_from_the_presets() -> None:
 
 def test_an_experiment_without_the_methods_is_none() -> None:
     assert sweep_of("clip-ratio", matrix(methods=["bbt"]), SIZES, BASE) is None
+
+
+def test_an_experiment_is_of_the_values_asked_for() -> None:
+    found = configs("subnetworks", matrix(values=["5", "8"], tasks=["sst2"], seeds=[13]))
+    assert [config.ensemble.subnetworks for config in found.values()] == [5, 8]
+    assert sweep_of("clip-ratio", matrix(values=["5"]), SIZES, BASE) is None
+    assert "pool-one" in values_of(["main", "beyond"], SIZES)
+    assert values_of(["main"], SIZES) == []
 
 
 def test_names_are_given_with_commas_in_any_order() -> None:

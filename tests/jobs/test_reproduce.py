@@ -95,6 +95,17 @@ def test_a_search_that_two_experiments_ask_for_is_run_once(folder: Path, here: H
     assert cliptune_here("show", str(copy)).returncode == 0
 
 
+def test_some_values_of_an_experiment_are_run_and_others_added(folder: Path, here: Here) -> None:
+    words = (*SMALL, "--experiments", "clip-ratio,beyond")
+    assert go(folder, *words, "--values", "0.3,pool-one").returncode == 0
+    assert [row["value"] for row in results(folder)] == ["0.3", "pool-one"]
+    (pooled,) = [row for row in results(folder) if row["value"] == "pool-one"]
+    assert pooled["forward_passes"] == 8 * 4
+    assert go(folder, *words, "--values", "0.05").returncode == 0
+    assert len(here.ran) == 3
+    assert {row["value"] for row in results(folder)} == {"0.05", "0.3", "pool-one"}
+
+
 def test_every_method_runs_to_its_end(folder: Path, here: Here) -> None:
     done = go(folder, *SMALL)
     assert done.returncode == 0, done.stderr
@@ -146,7 +157,9 @@ def test_searches_are_listed_and_not_run(folder: Path, here: Here) -> None:
         (["--seeds", "one"], "--seeds: expected whole numbers"),
         (["--seeds", "13,-1"], "--seeds: expected whole numbers"),
         (["run_dir=a"], "under --into"),
-        (["--experiments", "clip-ratio", "--methods", "bbt"], "there is nothing to run"),
+        (["--experiments", "clip-ratio", "--methods", "bbt"], "nothing is left to run of --methods bbt and"),
+        (["--values", "0.3"], "main varies nothing but methods"),
+        (["--experiments", "clip-ratio", "--values", "0.4"], "there is no 0.4"),
         (["--seeds", "99"], "16-99"),
     ],
 )
