@@ -29,7 +29,13 @@ BASE: dict[str, Any] = {
 
 
 def matrix(data: str | None = "data/{task}/16-{seed}", **more: Any) -> Matrix:
-    settings = {"tasks": list(TASKS), "methods": list(METHODS), "seeds": SEEDS, "values": None, **more}
+    settings = {
+        "tasks": list(TASKS),
+        "methods": list(METHODS),
+        "seeds": SEEDS,
+        "values": None,
+        **more,
+    }
     return Matrix(data=data, **settings)
 
 

@@ -157,7 +157,10 @@ def test_searches_are_listed_and_not_run(folder: Path, here: Here) -> None:
         (["--seeds", "one"], "--seeds: expected whole numbers"),
         (["--seeds", "13,-1"], "--seeds: expected whole numbers"),
         (["run_dir=a"], "under --into"),
-        (["--experiments", "clip-ratio", "--methods", "bbt"], "nothing is left to run of --methods bbt and"),
+        (
+            ["--experiments", "clip-ratio", "--methods", "bbt"],
+            "nothing is left to run of --methods bbt and",
+        ),
         (["--values", "0.3"], "main varies nothing but methods"),
         (["--experiments", "clip-ratio", "--values", "0.4"], "there is no 0.4"),
         (["--seeds", "99"], "16-99"),
