@@ -74,7 +74,8 @@ def _task(record: RunRecord[Config], how: Recipe) -> str:
     task = record.config.task
     examples = "all examples" if task.k == "all" else f"{task.k} examples a class"
     rows = [
-        f"| `{label}` | {word} |" for label, word in zip(how.labels, how.label_words, strict=True)
+        f"| `{label}` | {', '.join(words)} |"
+        for label, words in zip(how.labels, how.verbalizer, strict=True)
     ]
     return "\n".join(
         [
@@ -174,7 +175,9 @@ def _inputs(how: Recipe) -> list[str]:
     if located := bool(found) and how.readout in ("masked-lm", "causal-lm"):
         lines.append("start = len(string)  # the label word's")
     if found and how.readout == "causal-lm":
-        lines.append(f"string += {how.label_words[0]!r}  # decides where a space before it belongs")
+        lines.append(
+            f"string += {how.verbalizer[0][0]!r}  # decides where a space before it belongs"
+        )
     elif found:
         lines.append(f"string += {how.mask!r} + {behind!r}.format({given})")
     offsets = ", return_offsets_mapping=True" if located else ""
@@ -232,9 +235,22 @@ def _reading(how: Recipe) -> list[str]:
     if how.readout == "encoder":
         return _reading_encoder(how)
     at = f"{how.prompt_length} + at" if how.readout == "masked-lm" else "-1"
-    words = list(how.label_token_ids or ())
+    ids = iter(how.label_token_ids or ())
+    groups = [[next(ids) for _ in words] for words in how.verbalizer]
     labels = ", ".join(how.label_words)
-    return [f"return output.logits[0, {at}, {words}]{_biased(how)}  # of {labels}"]
+    if _one_each(how):
+        words = [word for group in groups for word in group]
+        return [f"return output.logits[0, {at}, {words}]{_biased(how)}  # of {labels}"]
+    return [
+        f"words = {groups}  # of {labels}",
+        f"scores = [output.logits[0, {at}, each].mean() for each in words]",
+        f"return torch.stack(scores){_biased(how)}",
+    ]
+
+
+def _one_each(how: Recipe) -> bool:
+    """Whether each class is read from one word."""
+    return all(len(words) == 1 for words in how.verbalizer)
 
 
 def _biased(how: Recipe) -> str:
@@ -253,10 +269,28 @@ def _labels(how: Recipe) -> list[str]:
         "",
         "labels = []",
         "with torch.inference_mode():",
-        f"    for word in {list(how.label_words)!r}:",
-        "        output = model(**tokenizer(word, return_tensors='pt'))",
-        "        labels.append(embedded(output.last_hidden_state[0]))",
+        *_embedding(how),
     ]
+
+
+def _embedding(how: Recipe) -> list[str]:
+    """Lines within `with`, that fill `labels`."""
+    embed = [
+        "output = model(**tokenizer(word, return_tensors='pt'))",
+        "{}.append(embedded(output.last_hidden_state[0]))",
+    ]
+    if _one_each(how):
+        words = [word for (word,) in how.verbalizer]
+        lines = [f"for word in {words!r}:", *(f"    {each.format('labels')}" for each in embed)]
+    else:
+        lines = [
+            f"for words in {[list(words) for words in how.verbalizer]!r}:",
+            "    several = []",
+            "    for word in words:",
+            *(f"        {each.format('several')}" for each in embed),
+            "    labels.append(torch.stack(several).mean(dim=0))",
+        ]
+    return [f"    {line}" for line in lines]
 
 
 def _reading_encoder(how: Recipe) -> list[str]:

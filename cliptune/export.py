@@ -49,8 +49,11 @@ class Recipe:
     insert_at: int  # tokens of an input that stand before the prompt
     template: str
     label_words: tuple[str, ...]
+    verbalizer: tuple[tuple[str, ...], ...]  # the words that each class is read from
     labels: tuple[int | str, ...]  # what the label column has for each
-    label_token_ids: tuple[int, ...] | None  # None where classes are no words of the vocabulary
+    label_token_ids: (
+        tuple[int, ...] | None
+    )  # of all words; None where classes are no words of the vocabulary
     decoder_input_ids: tuple[int, ...] | None  # of an encoder-decoder
     mask: str | None  # the token that stands for {mask}
     pooling: str | None  # of an encoder, as is the temperature
@@ -120,6 +123,7 @@ def recipe(record: RunRecord[Config], model: FrozenModel) -> Recipe:
         insert_at=model.prompt_offset,
         template=task.template,
         label_words=task.label_words,
+        verbalizer=model.task.words,
         labels=record.label_values,
         label_token_ids=words,
         decoder_input_ids=beginning,

@@ -122,7 +122,7 @@ class LocalScorer(UnitScorer):
 
     def _inputs_digest(self) -> str:
         splits = {name: [each.ids, each.mask_positions] for name, each in self.encoded.items()}
-        words = self.model.tokenizer(list(self.task.label_words))["input_ids"]
+        words = self.model.tokenizer(list(self.task.every_word))["input_ids"]
         return digest([splits, words])
 
     def _compute(self, unit: Unit, latents: Latents | None) -> NDArray[Any]:

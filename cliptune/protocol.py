@@ -95,6 +95,7 @@ class Session(Message):
     version: Literal[1] = VERSION
     template: str
     label_words: tuple[str, ...] = Field(min_length=2)
+    verbalizer: tuple[tuple[str, ...], ...] | None = None
     label_tokens: Literal["single", "first"] = "single"
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     splits: dict[str, Texts] = Field(min_length=1)

@@ -157,6 +157,7 @@ def session_of(config: Config, task: Task) -> Session:
     return Session(
         template=task.template.source,
         label_words=task.label_words,
+        verbalizer=task.verbalizer,
         label_tokens=task.label_tokens,
         max_tokens=task.max_tokens,
         splits={

@@ -17,8 +17,7 @@ Row = dict[str, Any]
 
 RESULTS = "results.parquet"
 MAIN = "main"  # the experiment of the paper's table
-BEYOND = "beyond"  # that of ideas, to be compared with the method that they change
-PLAIN = "clip-static"
+WORDS = "verbalizer"  # that of several words a class, with and without a prompt
 MANUAL = "manual"  # the template alone
 CALIBRATED = "calibrated"  # and with class biases that fit the training examples
 SCHEMA = pa.schema(
@@ -59,14 +58,14 @@ LEVEL = 95  # percent
 
 
 def results_of(rows: Iterable[Row], experiment: str) -> list[Row]:
-    """A row a search that is done; of the main experiment also the manual prompts."""
+    """A row a search that is done; of experiments that tell of the template, the manual prompts."""
     done = [row for row in rows if row["state"] == "done"]
     found = [_result(row, experiment) for row in done]
-    if experiment != MAIN:
+    if experiment not in (MAIN, WORDS):
         return found
-    manual = {(row["task"], row["seed"]): _manual(row, MANUAL) for row in done}
+    manual = {(row["task"], row["seed"]): _manual(row, MANUAL, experiment) for row in done}
     calibrated = {
-        (row["task"], row["seed"]): _manual(row, CALIBRATED)
+        (row["task"], row["seed"]): _manual(row, CALIBRATED, experiment)
         for row in done
         if row.get("accuracy.calibrated.test") is not None
     }
@@ -118,13 +117,14 @@ def _result(row: Row, experiment: str) -> Row:
     }
 
 
-def _manual(row: Row, method: str) -> Row:
+def _manual(row: Row, method: str, experiment: str) -> Row:
     """What a search's table says of no soft prompt, `manual` or `calibrated`."""
     return {
         "task": row["task"],
         "seed": row["seed"],
         "method": method,
-        "setting": MAIN,
+        "setting": experiment,
+        "value": row["value"],
         "validation_accuracy": row[f"accuracy.{method}.validation"],
         "test_accuracy": row[f"accuracy.{method}.test"],
         "test_f1": row.get(f"f1.{method}.test"),
@@ -189,15 +189,18 @@ def difference(firsts: Sequence[Row], seconds: Sequence[Row]) -> Difference | No
 
 
 def differences(experiment: str, results: Sequence[Row]) -> dict[str, Difference]:
-    """What there is to compare in an experiment: methods in pairs, ideas with what they change."""
+    """What there is to compare: methods in pairs; elsewhere, what an experiment varies with the
+    main experiment's searches by the same method."""
     rows = by_experiment(results)
     main = {method: mine for (method, _), mine in _by_method(rows.get(MAIN, []))}
-    pairs: dict[str, tuple[list[Row], list[Row]]] = {}
     if experiment == MAIN:
         pairs = {f"{a} - {b}": (main.get(a, []), main.get(b, [])) for a, b in PAIRS}
-    elif experiment == BEYOND:
-        ideas = _by_method(rows.get(BEYOND, []))
-        pairs = {f"{value} - {PLAIN}": (mine, main.get(PLAIN, [])) for (_, value), mine in ideas}
+    else:
+        varied = _by_method(rows.get(experiment, []))
+        pairs = {
+            f"{method}, {value} - {method}": (mine, main.get(method, []))
+            for (method, value), mine in varied
+        }
     found = {name: difference(*pair) for name, pair in pairs.items()}
     return {name: one for name, one in found.items() if one is not None}
 

@@ -172,6 +172,7 @@ class RunDirectory:
             "task": config.task.name,
             "template": config.task.template,
             "label_words": list(config.task.label_words),
+            "verbalizer": config.task.verbalizer,
             "seeds": {
                 "search": config.search.seed,
                 "prompt": config.prompt.seed,

@@ -128,6 +128,7 @@ class Task:
     splits: Mapping[str, Split]
     max_tokens: int | None = None
     label_tokens: LabelTokens = "single"
+    verbalizer: tuple[tuple[str, ...], ...] | None = None  # several words a class
 
     def __getitem__(self, split: str) -> Split:
         return self.splits[split]
@@ -135,6 +136,21 @@ class Task:
     @property
     def classes(self) -> int:
         return len(self.label_words)
+
+    @property
+    def words(self) -> tuple[tuple[str, ...], ...]:
+        """The words that each class is read from."""
+        return self.verbalizer or tuple((word,) for word in self.label_words)
+
+    @property
+    def every_word(self) -> tuple[str, ...]:
+        """Those of all classes, one class after the other."""
+        return tuple(word for words in self.words for word in words)
+
+    @property
+    def words_setting(self) -> str:
+        """Which setting says them."""
+        return "task.label_words" if self.verbalizer is None else "task.verbalizer"
 
     def digest(self) -> str:
         """SHA-256 of the examples, the template and the label words."""
@@ -191,7 +207,13 @@ def _wanted(template: Template, config: TaskConfig) -> Wanted:
 
 def _task(template: Template, splits: Mapping[str, Split], config: TaskConfig) -> Task:
     return Task(
-        config.name, template, config.label_words, splits, config.max_tokens, config.label_tokens
+        config.name,
+        template,
+        config.label_words,
+        splits,
+        config.max_tokens,
+        config.label_tokens,
+        config.verbalizer,
     )
 
 

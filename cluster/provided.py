@@ -127,6 +127,7 @@ class ModelHost:
             "name": NAME,
             "template": session.template,
             "label_words": session.label_words,
+            "verbalizer": session.verbalizer,
             "label_tokens": session.label_tokens,
             "max_tokens": session.max_tokens,
         }
@@ -208,8 +209,15 @@ def _task(session: Session) -> Task:
             )
         labels = np.full(len(sent.texts), -1, dtype=np.int64)
         splits[name] = Split(sent.texts, sent.pairs, labels)
-    words, tokens = session.label_words, session.label_tokens
-    return Task(NAME, template, words, splits, session.max_tokens, tokens)
+    return Task(
+        NAME,
+        template,
+        session.label_words,
+        splits,
+        session.max_tokens,
+        session.label_tokens,
+        session.verbalizer,
+    )
 
 
 def _prompts(question: Question, scorer: _Session) -> NDArray[Any] | None:

@@ -4,12 +4,12 @@ Every one is a `Sweep` of cases, so that `cliptune sweep` could run it as well.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cliptune.config import merge
 from cliptune.errors import ConfigError
-from cliptune.results import BEYOND, MAIN
+from cliptune.results import MAIN, WORDS
 from cliptune.wording import nearest
 from jobs.sweepfile import SEED, Sweep
 
@@ -30,6 +30,41 @@ TASKS: Mapping[str, Tree] = {  # where the hub has them; the templates are the p
         "columns": {"text": "premise", "text_pair": "hypothesis"},
     },
     "rte": {**GLUE, "subset": "rte", "columns": PAIR},
+}
+
+FEELINGS = [["bad", "terrible", "awful", "poor"], ["great", "good", "excellent", "wonderful"]]
+ENTAILED, NOT_ENTAILED = ["Yes", "Indeed", "So"], ["No", "But", "Instead"]
+VERBALIZERS: Mapping[str, Tree] = {  # words that are tokens of BERT's and RoBERTa's vocabularies
+    name: {"verbalizer": words}
+    for name, words in {
+        "sst2": FEELINGS,
+        "yelp_polarity": FEELINGS,
+        "agnews": [
+            ["World", "International", "Politics"],
+            ["Sports", "Football", "Game"],
+            ["Business", "Market", "Company"],
+            ["Tech", "Technology", "Science"],
+        ],
+        "dbpedia": [
+            ["Company", "Business", "Firm"],
+            ["Education", "School", "University"],
+            ["Artist", "Musician", "Singer"],
+            ["Athlete", "Player", "Sports"],
+            ["Office", "Politician", "Politics"],
+            ["Transportation", "Ship", "Aircraft"],
+            ["Building", "House", "Church"],
+            ["Natural", "River", "Mountain"],
+            ["Village", "Town", "District"],
+            ["Animal", "Species", "Bird"],
+            ["Plant", "Flower", "Tree"],
+            ["Album", "Music", "Song"],
+            ["Film", "Movie", "Cinema"],
+            ["Written", "Book", "Novel"],
+        ],
+        "mrpc": [NOT_ENTAILED, ENTAILED],
+        "snli": [ENTAILED, ["Maybe", "Perhaps", "Also"], NOT_ENTAILED],
+        "rte": [ENTAILED, NOT_ENTAILED],
+    }.items()
 }
 
 SEEDS = (13, 21, 42, 87, 100)  # of the splits that the literature shares
@@ -118,6 +153,7 @@ class Experiment:
     question: str
     methods: Sequence[str] | None = None  # all of them
     values: Callable[[Sizes], Mapping[str, Tree]] | None = None  # of what it varies, by name
+    tasks: Mapping[str, Tree] = field(default_factory=dict)  # what each task has besides
 
 
 EXPERIMENTS: Mapping[str, Experiment] = {
@@ -137,7 +173,15 @@ EXPERIMENTS: Mapping[str, Experiment] = {
         ["bbt", "clip-static"],
         lambda sizes: _each("task", "k", 2, 4, 8, 16),
     ),
-    BEYOND: Experiment("ideas beyond the paper, beside plain clip-static", ["clip-static"], _ideas),
+    "beyond": Experiment(
+        "ideas beyond the paper, beside plain clip-static", ["clip-static"], _ideas
+    ),
+    WORDS: Experiment(
+        "one word a class or several (task.verbalizer)",
+        ["bbt-calibrated"],
+        lambda sizes: {"several": {}},
+        VERBALIZERS,
+    ),
     "initialisation": Experiment(
         "where the prompt begins (Figure 4)", ["bbt", "clip-static"], _initialisations
     ),
@@ -165,7 +209,7 @@ def sweep_of(experiment: str, matrix: Matrix, sizes: Sizes, base: Tree) -> Sweep
     if not compared or varied == {}:
         return None
     space: Tree = {
-        "task": {"cases": {name: {"task": _task(name, matrix.data)} for name in matrix.tasks}},
+        "task": {"cases": {name: _task(name, matrix.data, asked) for name in matrix.tasks}},
         "method": {"cases": {name: METHODS[name](sizes) for name in compared}},
         **({} if varied is None else {experiment: {"cases": varied}}),
     }
@@ -174,9 +218,9 @@ def sweep_of(experiment: str, matrix: Matrix, sizes: Sizes, base: Tree) -> Sweep
     )
 
 
-def _task(name: str, data: str | None) -> Tree:
+def _task(name: str, data: str | None, asked: Experiment) -> Tree:
     found = TASKS[name] if data is None else {"data": data.replace(TASK, name)}
-    return {"name": name, "seed": SEED, **found}
+    return {"task": {"name": name, "seed": SEED, **found, **asked.tasks.get(name, {})}}
 
 
 def values_of(experiments: Sequence[str], sizes: Sizes) -> list[str]:

@@ -29,7 +29,7 @@ class ClassView:
 
     label: int | str
     word: str
-    tokens: list[str]  # of the label word; where words are read, it is the first one
+    tokens: dict[str, list[str]]  # of each of its words; where words are read, the first one is
 
 
 @dataclass(frozen=True)
@@ -118,11 +118,14 @@ def describe(config: Config) -> TaskView:
 
 
 def _classes(model: FrozenModel, task: Task, labels: Sequence[int | str] | None) -> list[ClassView]:
-    words = task.label_words
-    tokens = [model.tokenizer.convert_ids_to_tokens(model.word_tokens(word)) for word in words]
+    def tokens(word: str) -> list[str]:
+        found: list[str] = model.tokenizer.convert_ids_to_tokens(model.word_tokens(word))
+        return found
+
+    names = zip(labels or range(task.classes), task.label_words, task.words, strict=True)
     return [
-        ClassView(label, word, found)
-        for label, word, found in zip(labels or range(len(words)), words, tokens, strict=True)
+        ClassView(label, name, {word: tokens(word) for word in words})
+        for label, name, words in names
     ]
 
 
@@ -215,14 +218,21 @@ def _class_table(view: TaskView) -> Table:
     for name in view.splits:
         table.add_column(name, justify="right")
     for i, one in enumerate(view.classes[:CLASSES]):
-        tokens = one.tokens[0] if words else str(len(one.tokens))
-        if words and len(one.tokens) > 1:
-            tokens += f" (of {' '.join(one.tokens)})"
+        read = _first_token if words else _number_of_tokens
+        tokens = ", ".join(map(read, one.tokens.values()))
         counts = [f"{split.by_class[i]:,}" for split in view.splits.values()]
         table.add_row(_visible(str(one.label)), _visible(one.word), _visible(tokens), *counts)
     if len(view.classes) > CLASSES:
         table.add_row("", f"and {len(view.classes) - CLASSES} more")
     return table
+
+
+def _first_token(tokens: list[str]) -> str:
+    return tokens[0] + (f" (of {' '.join(tokens)})" if len(tokens) > 1 else "")
+
+
+def _number_of_tokens(tokens: list[str]) -> str:
+    return str(len(tokens))
 
 
 def _grid() -> Table:

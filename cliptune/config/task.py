@@ -42,6 +42,12 @@ class TaskConfig(Section):
     )
     template: str = Field(description="how a text is presented: {text}, {text_pair}, {mask}")
     label_words: tuple[str, ...] = Field(min_length=2, description="one a class, in label order")
+    verbalizer: tuple[tuple[str, ...], ...] | None = Field(
+        None,
+        description="words of each class, in label order: its score is the mean of theirs, which "
+        "ranks texts better than one word's where no word says it all; its label word alone if "
+        "null. Label words are then names only",
+    )
     label_tokens: Literal["single", "first"] = Field(
         "single", description="first: of a label word that is several tokens, the first one counts"
     )
@@ -53,10 +59,12 @@ class TaskConfig(Section):
         None, description="longest input with its prompt; the model's own limit if null"
     )
 
-    @field_validator("labels", "label_words", mode="before")
+    @field_validator("labels", "label_words", "verbalizer", mode="before")
     @classmethod
     def _yes_and_no_are_quoted(cls, values: Any) -> Any:
-        if isinstance(values, list) and any(isinstance(value, bool) for value in values):
+        parts = values if isinstance(values, list) else []
+        each = [one for part in parts for one in (part if isinstance(part, list) else [part])]
+        if any(isinstance(one, bool) for one in each):
             raise ValueError(f"YAML reads yes and no as true and false: quote them; found {values}")
         return values
 
@@ -70,4 +78,19 @@ class TaskConfig(Section):
                 f"labels must be {len(self.label_words)} different values, one a label word; "
                 f"found {', '.join(map(str, labels))}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _verbalizer_has_words_of_each_class(self) -> Self:
+        if self.verbalizer is None:
+            return self
+        words = [word for each in self.verbalizer for word in each]
+        if len(self.verbalizer) != len(self.label_words) or not all(self.verbalizer):
+            raise ValueError(
+                f"verbalizer must hold a list of words for each of the {len(self.label_words)} "
+                f"label words; found {len(self.verbalizer)} lists of "
+                f"{', '.join(str(len(each)) for each in self.verbalizer)} words"
+            )
+        if twice := sorted(word for word in set(words) if words.count(word) > 1):
+            raise ValueError(f"verbalizer's words must differ; found {twice[0]!r} twice")
         return self

@@ -37,15 +37,17 @@ class CausalLM(OnePositionRead):
                 f"task.template must end with {{mask}}; found {task.template.source!r}. Give one "
                 f"that does, for instance task.template={_example(task.template)!r}."
             )
-        ids = label_ids(tokenizer, task.template, task.label_words, task.label_tokens)
-        first, *others = task.label_words
+        ids = label_ids(
+            tokenizer, task.template, task.every_word, task.label_tokens, task.words_setting
+        )
+        first, *others = task.every_word
         before = tokens_before(tokenizer, task.template, first)
         for word in others:
             if tokens_before(tokenizer, task.template, word) != before:
                 raise TaskError(
                     f"Label words must follow the same tokens; before {first!r} stand "
                     f"{tokenizer.convert_ids_to_tokens(before)[-3:]}, others before {word!r}. "
-                    "Change one of them in task.label_words."
+                    f"Change one of them in {task.words_setting}."
                 )
         return ids
 
@@ -54,7 +56,7 @@ class CausalLM(OnePositionRead):
 
     def tokenise(self, split: Split, limit: int) -> Encoded:
         task = self.task
-        return encode_until_mask(self.tokenizer, task.template, split, limit, task.label_words[0])
+        return encode_until_mask(self.tokenizer, task.template, split, limit, task.every_word[0])
 
     def read_out(
         self, embedded: Tensor, mask: Tensor, batch: Batch, candidates: int, length: int

@@ -2,7 +2,7 @@
 
 score(class) = cosine(pooled embedding of the prompted text, embedding of the label text) / T,
 both from the same thinned network. Label texts carry no prompt, and pooling leaves the
-prompt's own positions out.
+prompt's own positions out. Of several label texts of a class, the mean of the cosines counts.
 """
 
 from typing import Any, ClassVar
@@ -13,6 +13,7 @@ from transformers import AutoModel
 
 from cliptune.models.base import Batch, FrozenModel
 from cliptune.models.tokenize import Encoded
+from cliptune.models.words import means_by_class
 
 
 class Encoder(FrozenModel):
@@ -34,11 +35,13 @@ class Encoder(FrozenModel):
         return texts @ self._labels.T / self.config.temperature
 
     def _embed_labels(self) -> Tensor:
-        tokens = self.tokenizer(list(self.task.label_words))["input_ids"]
+        tokens = self.tokenizer(list(self.task.every_word))["input_ids"]
         encoded = Encoded(tokens, [0] * len(tokens), [0] * len(tokens))
         batch = self.batch(encoded, range(len(tokens)))
         with self._deep.added(None):
-            return self._pooled(*self.prompted(None, batch), 0, batch)
+            found = self._pooled(*self.prompted(None, batch), 0, batch)
+        means = means_by_class(self.task.words)
+        return found if means is None else means.to(found).T @ found
 
     def _pooled(self, embedded: Tensor, mask: Tensor, length: int, batch: Batch) -> Tensor:
         """Unit vectors `(rows, width)` in float32, from all positions but padding and prompt."""

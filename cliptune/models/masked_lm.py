@@ -29,7 +29,9 @@ class MaskedLM(OnePositionRead):
                 f"A masked language model is read out at {{mask}}, which task.template lacks; "
                 f"found {task.template.source!r}."
             )
-        return label_ids(self.tokenizer, task.template, task.label_words, task.label_tokens)
+        return label_ids(
+            self.tokenizer, task.template, task.every_word, task.label_tokens, task.words_setting
+        )
 
     def word_tokens(self, word: str) -> list[int]:
         return word_tokens(self.tokenizer, self.task.template, word)

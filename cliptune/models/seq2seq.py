@@ -61,8 +61,8 @@ class Seq2Seq(WordModel):
         return (self._sentinel or str(self.tokenizer.mask_token)) if has else None
 
     def find_label_words(self) -> list[int]:
-        words = {word: self.word_tokens(word) for word in self.task.label_words}
-        return read_ids(self.tokenizer, words, self.task.label_tokens)
+        words = {word: self.word_tokens(word) for word in self.task.every_word}
+        return read_ids(self.tokenizer, words, self.task.label_tokens, self.task.words_setting)
 
     def tokenise(self, split: Split, limit: int) -> Encoded:
         return encode(self.tokenizer, self.task.template, split, limit, self._sentinel)
@@ -77,4 +77,4 @@ class Seq2Seq(WordModel):
             use_cache=False,
         )
         logits: Tensor = output.logits
-        return logits[:, -1, self._read_ids]
+        return self.by_class(logits[:, -1, self._read_ids])

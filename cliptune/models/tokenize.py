@@ -91,16 +91,21 @@ def label_ids(
     template: Template,
     label_words: tuple[str, ...],
     label_tokens: LabelTokens = "single",
+    setting: str = "task.label_words",
 ) -> list[int]:
-    """The token of each label word where the mask stands, leading space included."""
+    """The token of each label word where the mask stands, leading space included.
+
+    `setting` is the one that says the words.
+    """
     found = {word: word_tokens(tokenizer, template, word) for word in label_words}
-    return read_ids(tokenizer, found, label_tokens)
+    return read_ids(tokenizer, found, label_tokens, setting)
 
 
 def read_ids(
     tokenizer: PreTrainedTokenizerBase,
     found: Mapping[str, list[int]],
     label_tokens: LabelTokens = "single",
+    setting: str = "task.label_words",
 ) -> list[int]:
     """The token that each label word is read at, of the tokens that were found of it."""
     ids: dict[int, str] = {}
@@ -109,17 +114,17 @@ def read_ids(
         if not tokens or tokenizer.unk_token_id in tokens[: 1 if label_tokens == "first" else None]:
             raise TaskError(
                 f"Each label word must be in the model's vocabulary; {word!r} is {names}. "
-                "Change it in task.label_words."
+                f"Change it in {setting}."
             )
         if label_tokens == "single" and len(tokens) > 1:
             raise TaskError(
                 f"Each label word must be one token of the model's vocabulary; {word!r} is {names}."
-                " Change it in task.label_words, or let task.label_tokens=first read the first one."
+                f" Change it in {setting}, or let task.label_tokens=first read the first one."
             )
         if tokens[0] in ids:
             raise TaskError(
                 f"Label words must be different tokens; {ids[tokens[0]]!r} and {word!r} are both "
-                f"read at {names[0]!r}. Change one of them in task.label_words."
+                f"read at {names[0]!r}. Change one of them in {setting}."
             )
         ids[tokens[0]] = word
     return list(ids)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,6 +35,16 @@ class LabelWords(nn.Module):
         return F.linear(_wide(hidden), self.weight, self.bias)
 
 
+def means_by_class(words: Sequence[Sequence[str]]) -> Tensor | None:
+    """What makes the mean of each class' words of scores `(..., words)`: `(words, classes)`, of
+    which a column adds up to 1. None where each class has one word."""
+    sizes = torch.tensor([len(each) for each in words])
+    if int(sizes.max()) == 1:
+        return None
+    classes = torch.arange(len(words)).repeat_interleave(sizes)
+    return F.one_hot(classes, len(words)).float() / sizes
+
+
 def _wide(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
@@ -45,10 +55,17 @@ class WordModel(FrozenModel):
     def prepare(self) -> None:
         self._label_ids = torch.tensor(self.find_label_words(), device=self.device)
         self._read_ids = self._label_ids  # where the head's logits have them
+        self._means = means_by_class(self.task.words)
 
     @abstractmethod
     def find_label_words(self) -> list[int]:
-        """The token of each label word; a TaskError where the task's words cannot be read."""
+        """The token of each word of all classes; a TaskError where they cannot be read."""
+
+    def by_class(self, logits: Tensor) -> Tensor:
+        """`(rows, words)` logits to `(rows, classes)`: of several words of a class, their mean."""
+        if self._means is None:
+            return logits
+        return _wide(logits) @ self._means.to(logits.device, _wide(logits).dtype)
 
     def changes(self) -> dict[str, fast.Change]:
         return {**super().changes(), "head": self._read_labels_only}
@@ -97,11 +114,11 @@ class OnePositionRead(WordModel):
             self._read_at = None
 
     def label_logits(self, logits: Tensor, positions: Tensor) -> Tensor:
-        """`(rows, words)` of the head's logits; some heads pass by the body that has been cut."""
+        """`(rows, classes)` of the head's logits; some heads pass by the body that has been cut."""
         if logits.shape[1] > 1:
             rows = torch.arange(len(logits), device=logits.device)
             logits = logits[rows, positions.to(logits.device)][:, None]
-        return logits[:, 0, self._read_ids]
+        return self.by_class(logits[:, 0, self._read_ids])
 
     def _keep_one_position(self, module: Any, inputs: Any, output: Any) -> Any:
         """Hand the head one position a row: the vocabulary's logits elsewhere are never read."""

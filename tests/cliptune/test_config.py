@@ -145,6 +145,19 @@ def test_a_seed_of_their_own_is_kept() -> None:
         ({"task": {"labels": [True, False]}}, r"task.labels: .*quote them; found \[True, False\]"),
         ({"task": {"labels": [0, 1]}}, "labels must be 6 different values, .*; found 0, 1"),
         ({"task": {"label_words": ["a", "a"]}}, "label_words must differ; found a, a"),
+        (
+            {"task": {"label_words": ["a", "b"], "verbalizer": [["a"]]}},
+            "a list of words for each of the 2 label words; found 1 lists of 1 words",
+        ),
+        ({"task": {"label_words": ["a", "b"], "verbalizer": [["a"], []]}}, "2 lists of 1, 0 words"),
+        (
+            {"task": {"label_words": ["a", "b"], "verbalizer": [["c", "d"], ["c"]]}},
+            "verbalizer's words must differ; found 'c' twice",
+        ),
+        (
+            {"task": {"label_words": ["a", "b"], "verbalizer": [["no"], [True]]}},
+            "task.verbalizer: .*reads yes and no as true",
+        ),
         ({"task": {"name": "../mine"}}, "task.name: .*found '../mine'"),
         ({"task": "sst2"}, "task: expected settings of its own, .*found 'sst2'"),
         ({"search": None}, "search: expected settings of its own, .*found None"),

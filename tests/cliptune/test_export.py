@@ -111,6 +111,18 @@ def test_class_biases_are_in_the_card(
     assert recipe["biases"] == load(run).biases.tolist()  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("readout", ["masked-lm", "encoder"])
+def test_several_words_a_class_are_in_the_card(
+    readout: str, model_dir: Path, task_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = {"verbalizer": [["bad", "awful", "dull"], ["great", "good"]]}
+    model = {"readout": readout}
+    run = searched(model_dir, task_dir, tmp_path / "run", task=task, model=model)
+    folder = exported(run, "embeddings", tmp_path / "out")
+    agrees(run, by_the_card(folder, model_dir, monkeypatch))
+    assert "| bad, awful, dull |" in (folder / "README.md").read_text(encoding="utf-8")
+
+
 def test_a_scale_behind_the_embedding_layer_is_in_the_card_and_in_no_adapter(
     task_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,6 +115,15 @@ def test_labels_do_not_travel(config: Config) -> None:
     assert '"labels"' not in sent
 
 
+def test_several_words_a_class_travel(config: Config) -> None:
+    tree = config.model_dump(mode="json")
+    tree["task"]["verbalizer"] = [["bad", "awful", "dull"], ["great", "good"]]
+    several = validate(Config, tree)
+    rewards = scorer_of(several).score(latents())
+    assert np.array_equal(rewards, local(several).score(latents()))
+    assert not np.array_equal(rewards, local(config).score(latents()))
+
+
 def test_a_prompt_file_goes_as_content_and_not_as_a_path(config: Config, tmp_path: Path) -> None:
     from safetensors.numpy import save_file
 

@@ -123,6 +123,27 @@ def test_the_interval_is_the_bootstraps() -> None:
     assert found == differences("main", results_of(rows, "main"))["clip-static - bbt"]
 
 
+def test_what_an_experiment_varies_is_compared_with_the_main_experiments_method() -> None:
+    varied = [row(*cell, "clip-static", 0.75, value="0.3") for cell in CELLS]
+    found = differences("clip-ratio", results() + results_of(varied, "clip-ratio"))
+    assert list(found) == ["clip-static, 0.3 - clip-static"]
+    only = found["clip-static, 0.3 - clip-static"]
+    assert only.mean == pytest.approx(5 - 100 * np.mean(GAINS))
+    assert only.cells == 6
+
+
+def test_several_words_a_class_are_compared_without_a_prompt_as_well() -> None:
+    words = [
+        row(*cell, "bbt", 0.8, value="several", **{"accuracy.manual.test": 0.65}) for cell in CELLS
+    ]
+    found = differences("verbalizer", results() + results_of(words, "verbalizer"))
+    means = {name: one.mean for name, one in found.items()}
+    assert means == {
+        "manual, several - manual": pytest.approx(5),
+        "bbt, several - bbt": pytest.approx(10),
+    }
+
+
 def test_methods_without_a_common_cell_have_no_difference() -> None:
     assert set(differences("main", results())) == {"clip-static - bbt", "clip-static - manual"}
     assert differences("clip-ratio", results()) == {}
@@ -131,15 +152,6 @@ def test_methods_without_a_common_cell_have_no_difference() -> None:
         for pair in (("bbt", 13), ("clip-static", 21))
     )
     assert difference(clip, bbt) is None
-
-
-def test_ideas_are_compared_with_the_plain_method() -> None:
-    rows = [row(*cell, "clip-static", 0.75, value="smaller") for cell in CELLS[:3]]
-    every = [*results(), *results_of(rows, "beyond")]
-    (found,) = differences("beyond", every).items()
-    assert found[0] == "smaller - clip-static"
-    assert found[1].mean == pytest.approx(100 * (0.05 - np.mean(GAINS[:3])))
-    assert difference_cells(dict([found]))[1][2:] == ["3", "3"]
 
 
 def test_markdown_is_a_table() -> None:

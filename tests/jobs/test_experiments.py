@@ -82,6 +82,14 @@ def test_methods_differ_in_what_their_names_say() -> None:
     assert passes["clip-static"] == passes["bbt-equal-passes"]
 
 
+def test_the_verbalizers_are_of_their_tasks() -> None:
+    for config in configs("verbalizer", matrix(seeds=[13])).values():
+        assert len(config.task.verbalizer) == len(config.task.label_words)
+        for words, name in zip(config.task.verbalizer, config.task.label_words, strict=True):
+            assert name in words
+    assert configs("main", matrix(seeds=[13], methods=["bbt"])).popitem()[1].task.verbalizer is None
+
+
 def test_templates_come_from_the_presets() -> None:
     for config in configs("main", matrix(methods=["bbt"], seeds=[13])).values():
         assert config.task.template == preset(config.task.name)["task"]["template"]

@@ -119,17 +119,25 @@ def test_label_words_are_shown_with_their_tokens(structure: Path, data: Path) ->
     view = describe(config(structure, data, task=task))
     assert view.readout == "masked-lm"
     assert [(one.label, one.word, one.tokens) for one in view.classes] == [
-        (0, "bad", ["bad"]),
-        (1, "great fun", ["great", "fun"]),
+        (0, "bad", {"bad": ["bad"]}),
+        (1, "great fun", {"great fun": ["great", "fun"]}),
     ]
     assert "great (of great fun)" in printed(view)
+
+
+def test_several_words_of_a_class_are_shown_with_its_name(structure: Path, data: Path) -> None:
+    task = {"k": 2, "label_words": ["no", "yes"], "verbalizer": [["bad", "dull"], ["great"]]}
+    view = describe(config(structure, data, task=task))
+    assert view.classes[0].word == "no"
+    assert view.classes[0].tokens == {"bad": ["bad"], "dull": ["dull"]}
+    assert "bad, dull" in printed(view)
 
 
 def test_an_encoder_has_label_texts(structure: Path, data: Path) -> None:
     sections = {"model": {"readout": "encoder"}, "task": {"k": 2, "template": "{text}"}}
     view = describe(config(structure, data, **sections))
     assert view.readout == "encoder"
-    assert view.classes[1].tokens == ["great"]
+    assert view.classes[1].tokens == {"great": ["great"]}
     assert "".join(view.inputs[0].parts) == "[CLS] <3 prompt vectors> joy and love [SEP]"
     assert "label text" in printed(view)
 
