@@ -1,17 +1,19 @@
-"""What else could be a search's prompt: means of its distribution, or several prompts together.
+"""What else could be a search's prompt: means of its distribution, several prompts together, or
+what it had when it might have stopped (search.patience).
 
     python examples/final_prompts.py RUN ...
 
 Each is compared with the prompt that the validation set chose, on examples that no part of the
 search has seen: those of the other splits beside the run's own (`data/sst2/16-13` and its like).
-None needs another forward pass of the search. The class biases of `search.calibrate`, where a run
-has them, are fitted for each of them.
+None needs another forward pass of the search; the last column says which share of its generations
+was. The class biases of `search.calibrate`, where a run has them, are fitted for each of them.
 """
 
 import sys
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 
@@ -19,6 +21,7 @@ from cliptune.calibration import calibrated, class_biases
 from cliptune.config import Config
 from cliptune.evaluation import calibrate, validate
 from cliptune.journal import best_of
+from cliptune.limits import would_have_stopped
 from cliptune.local import LocalScorer
 from cliptune.metrics import accuracy
 from cliptune.record import read_run
@@ -28,6 +31,7 @@ from cliptune.subnetwork import FULL_NETWORK
 from cliptune.task import load_task
 
 MOST = 400  # unseen examples
+PATIENCE = 3, 5, 8, 12  # generations without a better prompt on validation
 
 
 def unseen(config, task):
@@ -54,55 +58,79 @@ def means_of(generations):
     return np.array([weights @ latents / weights.sum() for latents in fitter])
 
 
-def contenders(generations):
-    """Latents by name; several are prompts whose probabilities are averaged."""
-    best = sorted(generations, key=lambda g: g.validation.order, reverse=True)
+def means_tried(generations, scorer):
+    """Averages of CMA-ES's means, by name, and the mean that the validation set likes best."""
     means = means_of(generations)
+    tried = [validate(scorer, mean, calibrate(scorer, mean)).order for mean in means]
     return {
-        "chosen": [best_of(generations).validated],
-        "fittest of the last generation": [generations[-1].validated],
         "mean of the distribution": [means[-1]],
         "mean over the last 5 generations": [means[-5:].mean(axis=0)],
         "mean over the last 10": [means[-10:].mean(axis=0)],
-        "3 best prompts together": [g.validated for g in best[:3]],
-        "5 best prompts together": [g.validated for g in best[:5]],
+        "mean that validation prefers": [means[tried.index(max(tried))]],
     }
 
 
+def generations_until(config, examples, generations, patience):
+    """After how many generations the search would have ended with so much patience."""
+    search = config.search.model_copy(update={"patience": patience})
+    limited = config.model_copy(update={"search": search})
+    stopped = would_have_stopped(limited, examples, generations)
+    return stopped[0] if stopped else len(generations)
+
+
+def contenders(record, task, scorer):
+    """`(latents, generations needed)` by name; several latents are prompts whose probabilities are
+    averaged."""
+    generations, config = record.generations, record.config
+    best = sorted(generations, key=lambda g: g.validation.order, reverse=True)
+    found = {
+        "chosen": [best[0].validated],
+        "fittest of the last generation": [generations[-1].validated],
+        "3 best prompts together": [g.validated for g in best[:3]],
+        "5 best prompts together": [g.validated for g in best[:5]],
+    }
+    if config.prompt.layers == 1:  # of deep prompts each layer has a distribution
+        found |= means_tried(generations, scorer)
+    every = {name: (latents, len(generations)) for name, latents in found.items()}
+    for patience in PATIENCE:
+        needed = generations_until(config, len(task["train"]), generations, patience)
+        chosen = [best_of(generations[:needed]).validated]
+        every[f"with search.patience={patience}"] = chosen, needed
+    return every
+
+
 def measured(place):
-    """`(cross-entropy, accuracy)` of each contender on unseen examples."""
+    """`(name, cross-entropy, accuracy, share of the generations)` of each on unseen examples."""
     record = read_run(Config, place)
     task = load_task(record.config.task)
     task = replace(task, splits={**task.splits, "test": unseen(record.config.task, task)})
     scorer = LocalScorer(record.config, task)
-    means = means_of(record.generations)
-    tried = [validate(scorer, mean, calibrate(scorer, mean)).order for mean in means]
-    found = contenders(record.generations)
-    found["mean that validation prefers"] = [means[tried.index(max(tried))]]
-    for name, latents in found.items():
+    for name, (latents, needed) in contenders(record, task, scorer).items():
         scores = scorer.class_scores(np.array(latents), "test", [FULL_NETWORK])[:, 0]
         if record.config.search.calibrate:
             train = scorer.class_scores(np.array(latents), "train", [FULL_NETWORK])[:, 0]
             scores = calibrated(scores, class_biases(train, task["train"].labels))
         shares = np.exp(log_probabilities(scores)).mean(axis=0)
         labels = task["test"].labels
-        right = shares[np.arange(len(labels)), labels]
-        yield name, (-float(np.log(right).mean()), accuracy(shares, labels))
+        loss = -float(np.log(shares[np.arange(len(labels)), labels]).mean())
+        yield name, loss, accuracy(shares, labels), needed / len(record.generations)
 
 
 def main(places):
     """A line a contender: what it differs by from the chosen prompt, over runs."""
-    losses, accuracies = defaultdict(list), defaultdict(list)
+    losses, accuracies, used = defaultdict(list), defaultdict(list), defaultdict(list)
     for number, place in enumerate(places):
-        for name, (loss, share) in measured(place):
-            cell = {"task": "", "seed": number}
+        cell = {"task": "", "seed": number}
+        for name, loss, share, part in measured(place):
             losses[name].append({**cell, "test_accuracy": loss / 100})  # which it takes in percent
             accuracies[name].append({**cell, "test_accuracy": share})
-    print(f"{'':34}loss {'':18}points of accuracy")
+            used[name].append(part)
+    print(f"{'':34}{'loss':24}{'points of accuracy':20}generations")
     for name in losses:
         loss = difference(losses[name], losses["chosen"])
-        points = difference(accuracies[name], accuracies["chosen"])
-        print(f"{name:34}{loss.mean:+.3f} [{loss.low:+.3f}, {loss.high:+.3f}]  {points}")
+        points = str(difference(accuracies[name], accuracies["chosen"]))
+        interval = f"{loss.mean:+.3f} [{loss.low:+.3f}, {loss.high:+.3f}]"
+        print(f"{name:34}{interval:24}{points:20}{fmean(used[name]):.0%}")
 
 
 if __name__ == "__main__":

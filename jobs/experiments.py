@@ -4,7 +4,7 @@ Every one is a `Sweep` of cases, so that `cliptune sweep` could run it as well.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from cliptune.config import merge
@@ -34,37 +34,12 @@ TASKS: Mapping[str, Tree] = {  # where the hub has them; the templates are the p
 
 FEELINGS = [["bad", "terrible", "awful", "poor"], ["great", "good", "excellent", "wonderful"]]
 ENTAILED, NOT_ENTAILED = ["Yes", "Indeed", "So"], ["No", "But", "Instead"]
-VERBALIZERS: Mapping[str, Tree] = {  # words that are tokens of BERT's and RoBERTa's vocabularies
-    name: {"verbalizer": words}
-    for name, words in {
-        "sst2": FEELINGS,
-        "yelp_polarity": FEELINGS,
-        "agnews": [
-            ["World", "International", "Politics"],
-            ["Sports", "Football", "Game"],
-            ["Business", "Market", "Company"],
-            ["Tech", "Technology", "Science"],
-        ],
-        "dbpedia": [
-            ["Company", "Business", "Firm"],
-            ["Education", "School", "University"],
-            ["Artist", "Musician", "Singer"],
-            ["Athlete", "Player", "Sports"],
-            ["Office", "Politician", "Politics"],
-            ["Transportation", "Ship", "Aircraft"],
-            ["Building", "House", "Church"],
-            ["Natural", "River", "Mountain"],
-            ["Village", "Town", "District"],
-            ["Animal", "Species", "Bird"],
-            ["Plant", "Flower", "Tree"],
-            ["Album", "Music", "Song"],
-            ["Film", "Movie", "Cinema"],
-            ["Written", "Book", "Novel"],
-        ],
-        "mrpc": [NOT_ENTAILED, ENTAILED],
-        "snli": [ENTAILED, ["Maybe", "Perhaps", "Also"], NOT_ENTAILED],
-        "rte": [ENTAILED, NOT_ENTAILED],
-    }.items()
+VERBALIZERS: Mapping[str, Tree] = {  # of tasks whose presets are read from one word a class
+    "sst2": {"verbalizer": FEELINGS},
+    "yelp_polarity": {"verbalizer": FEELINGS},
+    "mrpc": {"verbalizer": [NOT_ENTAILED, ENTAILED]},
+    "snli": {"verbalizer": [ENTAILED, ["Maybe", "Perhaps", "Also"], NOT_ENTAILED]},
+    "rte": {"verbalizer": [ENTAILED, NOT_ENTAILED]},
 }
 
 SEEDS = (13, 21, 42, 87, 100)  # of the splits that the literature shares
@@ -153,7 +128,7 @@ class Experiment:
     question: str
     methods: Sequence[str] | None = None  # all of them
     values: Callable[[Sizes], Mapping[str, Tree]] | None = None  # of what it varies, by name
-    tasks: Mapping[str, Tree] = field(default_factory=dict)  # what each task has besides
+    several_words: bool = False  # whether classes are read from them
 
 
 EXPERIMENTS: Mapping[str, Experiment] = {
@@ -180,7 +155,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
         "one word a class or several (task.verbalizer)",
         ["bbt-calibrated"],
         lambda sizes: {"several": {}},
-        VERBALIZERS,
+        several_words=True,
     ),
     "initialisation": Experiment(
         "where the prompt begins (Figure 4)", ["bbt", "clip-static"], _initialisations
@@ -220,7 +195,10 @@ def sweep_of(experiment: str, matrix: Matrix, sizes: Sizes, base: Tree) -> Sweep
 
 def _task(name: str, data: str | None, asked: Experiment) -> Tree:
     found = TASKS[name] if data is None else {"data": data.replace(TASK, name)}
-    return {"task": {"name": name, "seed": SEED, **found, **asked.tasks.get(name, {})}}
+    words = {"verbalizer": None}  # one word a class, as the paper has it
+    if asked.several_words:
+        words = VERBALIZERS.get(name, {})  # else the preset has several
+    return {"task": {"name": name, "seed": SEED, **found, **words}}
 
 
 def values_of(experiments: Sequence[str], sizes: Sizes) -> list[str]:

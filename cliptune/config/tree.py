@@ -76,7 +76,7 @@ class Config(Section):
             if isinstance(task, Mapping)
             else None
         )
-        merged = merge(preset(name), tree) if isinstance(name, str) else dict(tree)
+        merged = merge(_below(name, task), tree) if isinstance(name, str) else dict(tree)
         return _share_seed(merged)
 
     def identity(self) -> dict[str, Any]:
@@ -92,6 +92,14 @@ class Config(Section):
                 del tree[section][setting]
         without_places(tree)
         return tree
+
+
+def _below(name: str, task: Any) -> dict[str, Any]:
+    """The preset, but for the words that belong to its label words where those are others."""
+    tree = preset(name)
+    if isinstance(task, Mapping) and "label_words" in task and "verbalizer" in tree.get("task", {}):
+        tree = merge(tree, {"task": {"verbalizer": None}})
+    return tree
 
 
 def _share_seed(tree: dict[str, Any]) -> dict[str, Any]:

@@ -91,6 +91,17 @@ def test_a_name_of_the_users_own_has_no_preset() -> None:
     assert preset("../presets/sst2") == {}
 
 
+def test_words_of_a_preset_belong_to_its_own_label_words() -> None:
+    """So that a run from before it had them is read from its label words as well."""
+    assert validate(Config, {"task": {"name": "agnews"}}).task.verbalizer is not None
+    words = ["world", "sports", "business", "technology"]
+    task = {"name": "agnews", "label_words": words}
+    assert validate(Config, {"task": task}).task.verbalizer is None
+    several = [[word] for word in words]
+    config = validate(Config, {"task": {**task, "verbalizer": several}})
+    assert config.task.verbalizer == tuple((word,) for word in words)
+
+
 def test_a_name_of_the_users_own_needs_template_and_label_words() -> None:
     message = refusal({"task": {"name": "mine"}})
     assert "task.template is missing: task.name is not a preset" in message

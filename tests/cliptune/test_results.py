@@ -130,6 +130,7 @@ def test_what_an_experiment_varies_is_compared_with_the_main_experiments_method(
     only = found["clip-static, 0.3 - clip-static"]
     assert only.mean == pytest.approx(5 - 100 * np.mean(GAINS))
     assert only.cells == 6
+    assert difference_cells(found)[1] == ["clip-static, 0.3 - clip-static", str(only), "6", "6"]
 
 
 def test_several_words_a_class_are_compared_without_a_prompt_as_well() -> None:

@@ -87,7 +87,11 @@ def test_the_verbalizers_are_of_their_tasks() -> None:
         assert len(config.task.verbalizer) == len(config.task.label_words)
         for words, name in zip(config.task.verbalizer, config.task.label_words, strict=True):
             assert name in words
-    assert configs("main", matrix(seeds=[13], methods=["bbt"])).popitem()[1].task.verbalizer is None
+
+
+def test_the_papers_methods_read_one_word_a_class() -> None:
+    for config in configs("main", matrix(seeds=[13], methods=["bbt"])).values():
+        assert config.task.verbalizer is None
 
 
 def test_templates_come_from_the_presets() -> None:

@@ -46,10 +46,13 @@ def drawn(section: Section, name: str) -> Figure:
 
 
 def test_every_experiment_has_its_table(section: Section) -> None:
-    main, differences, ratio = section.tables
+    main, differences, ratio, to_main = section.tables
     assert [cells[0] for cells in main.rows] == ["manual", *METHODS]
     assert differences.rows[0][0] == "clip-static - bbt"
     assert [cells[1] for cells in ratio.rows] == ["0.1", "0.3"]
+    assert [cells[0] for cells in to_main.rows] == [
+        f"clip-static, {value} - clip-static" for value in ("0.1", "0.3")
+    ]
     assert section.facts["searches"] == "20, with seeds 13, 21"
 
 
