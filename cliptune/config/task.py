@@ -44,9 +44,8 @@ class TaskConfig(Section):
     label_words: tuple[str, ...] = Field(min_length=2, description="one a class, in label order")
     verbalizer: tuple[tuple[str, ...], ...] | None = Field(
         None,
-        description="words of each class, in label order: its score is the mean of theirs, which "
-        "ranks texts better than one word's where no word says it all; its label word alone if "
-        "null. Label words are then names only",
+        description="several words a class, in label order: the mean of their scores is its own, "
+        "and its label word a name only; read from the label word if null",
     )
     label_tokens: Literal["single", "first"] = Field(
         "single", description="first: of a label word that is several tokens, the first one counts"

@@ -55,7 +55,8 @@ class WordModel(FrozenModel):
     def prepare(self) -> None:
         self._label_ids = torch.tensor(self.find_label_words(), device=self.device)
         self._read_ids = self._label_ids  # where the head's logits have them
-        self._means = means_by_class(self.task.words)
+        means = means_by_class(self.task.words)
+        self._means = None if means is None else means.to(self.device)
 
     @abstractmethod
     def find_label_words(self) -> list[int]:
@@ -65,7 +66,8 @@ class WordModel(FrozenModel):
         """`(rows, words)` logits to `(rows, classes)`: of several words of a class, their mean."""
         if self._means is None:
             return logits
-        return _wide(logits) @ self._means.to(logits.device, _wide(logits).dtype)
+        wide = _wide(logits)
+        return wide @ self._means.to(wide)
 
     def changes(self) -> dict[str, fast.Change]:
         return {**super().changes(), "head": self._read_labels_only}
