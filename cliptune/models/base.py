@@ -218,7 +218,7 @@ class FrozenModel(ABC):
         length = 0 if prompts is None else prompts.shape[1]
         with self._deep.added(deeper):
             scores = self.read_out(embedded, mask, batch, candidates, length)
-        return scores.float().view(candidates, len(batch.ids), self.task.classes)
+        return scores.float().view(candidates, len(batch.ids), -1)
 
     def changes(self) -> dict[str, fast.Change]:
         """What may make this family faster, by name; see fast.py."""

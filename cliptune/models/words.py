@@ -54,7 +54,7 @@ class WordModel(FrozenModel):
 
     def prepare(self) -> None:
         self._label_ids = torch.tensor(self.find_label_words(), device=self.device)
-        self._read_ids = self._label_ids  # where the head's logits have them
+        self._read_ids: Tensor | slice = self._label_ids  # where the head's logits have them
         means = means_by_class(self.task.words)
         self._means = None if means is None else means.to(self.device)
 
@@ -68,6 +68,16 @@ class WordModel(FrozenModel):
             return logits
         wide = _wide(logits)
         return wide @ self._means.to(wide)
+
+    @contextmanager
+    def reading_all_words(self) -> Iterator[None]:
+        """Within, scores are of all words of the vocabulary: of a model as it was loaded."""
+        before = self._read_ids, self._means
+        self._read_ids, self._means = slice(None), None
+        try:
+            yield
+        finally:
+            self._read_ids, self._means = before
 
     def changes(self) -> dict[str, fast.Change]:
         return {**super().changes(), "head": self._read_labels_only}

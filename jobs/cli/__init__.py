@@ -16,7 +16,7 @@ from jobs.cli import after, before, here, jobs, searching
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Search": (searching.search, searching.sweep, searching.reproduce, searching.provider),
     "Jobs of a Ray cluster": (jobs.submit, jobs.jobs, jobs.logs, jobs.stop),
-    "Before a search": (before.task, before.config, before.plan),
+    "Before a search": (before.task, before.words, before.config, before.plan),
     "After it": (
         after.show,
         after.report,

@@ -19,6 +19,21 @@ def task(
     main(read(words or []), as_json=json)
 
 
+def words(
+    words: Words = None,
+    count: Annotated[int, typer.Option(min=1, help="Of each class at most.")] = 10,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the settings there, with the words found."),
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Find words that tell the classes apart, by what the model says of the training examples."""
+    from jobs.findwords import main
+
+    main(words or [], count=count, out=out, as_json=json)
+
+
 def config(
     names: Annotated[
         list[str] | None,

@@ -1,0 +1,86 @@
+"""Words for a verbalizer, found on the training examples: what a model says of one class alone.
+
+The classes' nearest shrunken centroids (Tibshirani et al., PNAS 2002) among the log-probabilities
+of the vocabulary's words where a label word would stand, without a soft prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cliptune.errors import ConfigError
+from cliptune.models.base import FrozenModel
+from cliptune.models.words import WordModel
+from cliptune.rewards import log_probabilities
+from cliptune.task import Split
+from cliptune.types import Labels
+
+CANDIDATES = 3000  # words, the likeliest ones: how a class has the rarest is chance
+MOST = 100  # examples a class; more tell nothing new
+AT_ONCE = 16  # examples, whose scores of a whole vocabulary take memory
+
+Array = NDArray[np.float64]
+
+
+def find_words(model: FrozenModel, train: Split, count: int) -> tuple[tuple[str, ...], ...]:
+    """So many words of each class, those first that tell most; fewer where there are no more.
+
+    `model` is as it was loaded, without any of the changes that make it faster. Raises ConfigError
+    where it reads no words, or where a class has none.
+    """
+    if not isinstance(model, WordModel):
+        raise ConfigError(
+            f"model.readout {model.readout} compares texts and reads no words, so there are none "
+            "to be found. Give several label texts a class in task.verbalizer yourself."
+        )
+    classes = model.task.classes
+    rows = [np.flatnonzero(train.labels == label)[:MOST] for label in range(classes)]
+    examples = train.take(np.sort(np.concatenate(rows)))
+    known = np.concatenate(list(_log_probabilities(model, examples)))
+    candidates = np.argsort(-np.exp(known).mean(axis=0), kind="stable")
+    # ten times as many, as parts of words, numbers and the like are none
+    candidates = np.array(list(_words(model, candidates[: 10 * CANDIDATES]))[:CANDIDATES])
+    distances = centroid_distances(known[:, candidates], examples.labels, classes)
+    own = distances.argmax(axis=0)
+    found = []
+    for label, name in enumerate(model.task.label_words):
+        best = np.argsort(-np.where(own == label, distances[label], -np.inf), kind="stable")
+        ids = candidates[best[: min(count, int((own == label).sum()))]]
+        if not len(ids):
+            raise ConfigError(f"No word tells {name} from the other classes; raise task.k.")
+        found.append(tuple(model.tokenizer.decode([token]).strip() for token in ids))
+    return tuple(found)
+
+
+def centroid_distances(values: Array, labels: Labels, classes: int) -> Array:
+    """`(classes, features)`: how far a class's mean lies above that of all examples.
+
+    `values` are `(examples, features)`. In units of s + s0, where s is the features' standard
+    deviation within classes and s0 its median over features: (mean_c - mean) / (s + s0).
+    """
+    means = np.stack([values[labels == label].mean(axis=0) for label in range(classes)])
+    within = ((values - means[labels]) ** 2).sum(axis=0) / max(1, len(values) - classes)
+    spread = np.sqrt(within)
+    return np.asarray((means - values.mean(axis=0)) / (spread + (np.median(spread) or 1.0)))
+
+
+@torch.inference_mode()
+def _log_probabilities(model: WordModel, examples: Split) -> Iterator[Array]:
+    """`(examples, vocabulary)`, some at a time."""
+    encoded = model.encode(examples, 0)
+    with model.reading_all_words():
+        for start in range(0, len(examples), AT_ONCE):
+            rows: Sequence[int] = range(start, min(start + AT_ONCE, len(examples)))
+            yield log_probabilities(model.class_scores(None, model.batch(encoded, rows))[0].numpy())
+
+
+def _words(model: WordModel, tokens: NDArray[np.int64]) -> Iterator[int]:
+    """Those tokens that are whole words, also in the place of {mask}."""
+    for token in tokens.tolist():
+        word = model.tokenizer.decode([token]).strip()
+        if len(word) > 1 and word.isalpha() and model.word_tokens(word) == [token]:
+            yield token
