@@ -20,10 +20,10 @@ from cliptune.task import Split
 from cliptune.types import Labels
 
 CANDIDATES = 3000  # words, the likeliest ones: how a class has the rarest is chance
-MOST = 100  # examples a class; more tell nothing new
-AT_ONCE = 16  # examples, whose scores of a whole vocabulary take memory
+MOST = 50  # examples a class; their scores of a whole vocabulary are kept at the same time
+AT_ONCE = 16  # examples through the model
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating]
 
 
 def find_words(model: FrozenModel, train: Split, count: int) -> tuple[tuple[str, ...], ...]:
@@ -62,6 +62,7 @@ def centroid_distances(values: Array, labels: Labels, classes: int) -> Array:
     `values` are `(examples, features)`. In units of s + s0, where s is the features' standard
     deviation within classes and s0 its median over features: (mean_c - mean) / (s + s0).
     """
+    values = values.astype(np.float64)
     means = np.stack([values[labels == label].mean(axis=0) for label in range(classes)])
     within = ((values - means[labels]) ** 2).sum(axis=0) / max(1, len(values) - classes)
     spread = np.sqrt(within)
@@ -75,12 +76,13 @@ def _log_probabilities(model: WordModel, examples: Split) -> Iterator[Array]:
     with model.reading_all_words():
         for start in range(0, len(examples), AT_ONCE):
             rows: Sequence[int] = range(start, min(start + AT_ONCE, len(examples)))
-            yield log_probabilities(model.class_scores(None, model.batch(encoded, rows))[0].numpy())
+            scores = model.class_scores(None, model.batch(encoded, rows))[0].cpu().numpy()
+            yield log_probabilities(scores).astype(np.float32)
 
 
 def _words(model: WordModel, tokens: NDArray[np.int64]) -> Iterator[int]:
     """Those tokens that are whole words, also in the place of {mask}."""
     for token in tokens.tolist():
         word = model.tokenizer.decode([token]).strip()
-        if len(word) > 1 and word.isalpha() and model.word_tokens(word) == [token]:
+        if len(word) > 1 and word.isalpha() and model.is_word(token, word):
             yield token

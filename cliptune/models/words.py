@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cliptune.errors import ModelError
 from cliptune.models import fast
 from cliptune.models.base import FrozenModel
+from cliptune.models.tokenize import tokens_before
 
 
 class LabelWords(nn.Module):
@@ -69,6 +70,10 @@ class WordModel(FrozenModel):
         wide = _wide(logits)
         return wide @ self._means.to(wide)
 
+    def is_word(self, token: int, word: str) -> bool:
+        """Whether it is a whole word where label words are read."""
+        return self.word_tokens(word) == [token]
+
     @contextmanager
     def reading_all_words(self) -> Iterator[None]:
         """Within, scores are of all words of the vocabulary: of a model as it was loaded."""
@@ -115,6 +120,17 @@ class OnePositionRead(WordModel):
             raise ModelError(f"{type(self.module).__name__} does not tell its body from its head.")
         self._read_at: Tensor | None = None
         self.module.base_model.register_forward_hook(self._keep_one_position)
+
+    def is_word(self, token: int, word: str) -> bool:
+        """And whether it follows the same tokens as the label words, so that a space is no part of
+        the one and not of the other."""
+        if not super().is_word(token, word):
+            return False
+        label_word, *_ = self.task.every_word
+        before, others = (
+            tokens_before(self.tokenizer, self.task.template, each) for each in (word, label_word)
+        )
+        return before == others
 
     @contextmanager
     def reading(self, positions: Tensor) -> Iterator[None]:
