@@ -172,7 +172,7 @@ class RunDirectory:
             "task": config.task.name,
             "template": config.task.template,
             "label_words": list(config.task.label_words),
-            "verbalizer": config.task.verbalizer,
+            **({} if config.task.verbalizer is None else {"verbalizer": config.task.verbalizer}),
             "seeds": {
                 "search": config.search.seed,
                 "prompt": config.prompt.seed,

@@ -4,11 +4,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import tiny
 
 import cliptune
+from jobs.config import read
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+@pytest.mark.parametrize(
+    "file", [*(EXAMPLES / "searches").glob("*.yaml")], ids=lambda file: file.stem
+)
+def test_every_search_is_valid_and_not_the_embedded_one(file: Path) -> None:
+    assert read([str(file)]) != read([])
 
 
 def test_final_prompts_compares_what_a_search_could_have_ended_with(
