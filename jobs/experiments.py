@@ -87,15 +87,22 @@ METHODS: Mapping[str, Callable[[Sizes], Tree]] = {
 }
 
 
-def _ideas(sizes: Sizes) -> Mapping[str, Tree]:
+def _critics(sizes: Sizes) -> Mapping[str, Tree]:
     """Each changes Clip-Tuning; all but `pool-one` take as many forward passes."""
     pool: Tree = {"pool": 20}
     one: Tree = {"ensemble": {"subnetworks": 1, **pool}}
     return {
-        "mean": {"search": {"candidate": "mean"}},
         "pool": {"ensemble": pool},
         "pool-one": one,
         "pool-one-more": merge(one, {"search": {"budget": sizes.budget * sizes.subnetworks}}),
+        "rank-mean": {"ensemble": {"mixer": "rank-mean"}},
+    }
+
+
+def _ways(sizes: Sizes) -> Mapping[str, Tree]:
+    """Each takes as many forward passes as the search that it changes."""
+    return {
+        "mean": {"search": {"candidate": "mean"}},
         "small-scale": {"prompt": {"scale": 0.3}},
         "vocabulary-projection": {"prompt": {"projection": "vocabulary"}},
         "sep-cma-es": {"search": {"method": "sep-cma-es"}},
@@ -103,7 +110,6 @@ def _ideas(sizes: Sizes) -> Mapping[str, Tree]:
             "prompt": {"projection": "identity", "dimension": sizes.numbers},
             "search": {"method": "sep-cma-es"},
         },
-        "rank-mean": {"ensemble": {"mixer": "rank-mean"}},
         "hinge": {"search": {"loss": "hinge"}},
     }
 
@@ -149,7 +155,10 @@ EXPERIMENTS: Mapping[str, Experiment] = {
         lambda sizes: _each("task", "k", 2, 4, 8, 16),
     ),
     "beyond": Experiment(
-        "ideas beyond the paper, beside plain clip-static", ["clip-static"], _ideas
+        "other ways to use the subnetworks than the paper's", ["clip-static"], _critics
+    ),
+    "search": Experiment(
+        "other ways to search than CMA-ES through a random projection", ["bbt-calibrated"], _ways
     ),
     WORDS: Experiment(
         "one word a class or several (task.verbalizer)",
