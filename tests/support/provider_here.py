@@ -7,12 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import uvicorn
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from cliptune.config import ModelConfig
+from cliptune import asking as asking_module
+from cliptune.config import Config, ModelConfig, validate
+from cliptune.protocol import TOKEN
+from cliptune.remote import RemoteScorer
+from cliptune.task import load_task
 from cluster.provider import Limits, Provider
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -71,3 +76,24 @@ def listening(provider: Handler, port: int = 0) -> Iterator[Here]:
 def text(status: int, words: str = "", **headers: str) -> PlainTextResponse:
     """An answer of something between us and the provider."""
     return PlainTextResponse(words, status, {k.replace("_", "-"): v for k, v in headers.items()})
+
+
+@contextmanager
+def impatient(monkeypatch: pytest.MonkeyPatch, here: Here) -> Iterator[None]:
+    """No token, short pauses, and nothing left of an earlier test."""
+    monkeypatch.delenv(TOKEN, raising=False)
+    monkeypatch.setattr(asking_module, "FIRST_PATIENCE", 0.5)
+    monkeypatch.setattr(asking_module, "LONGEST_PAUSE", 0.02)
+    here.paths.clear()
+    yield
+    here.instead.clear()
+
+
+def asking(here: Here | str, config: Config, **settings: Any) -> Config:
+    url = here if isinstance(here, str) else here.url
+    tree = {**config.model_dump(mode="json"), "scorer": {"url": url, "patience": 5, **settings}}
+    return validate(Config, tree)
+
+
+def scorer_of(config: Config) -> RemoteScorer:
+    return RemoteScorer(config, load_task(config.task))
