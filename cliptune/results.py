@@ -17,6 +17,7 @@ Row = dict[str, Any]
 
 RESULTS = "results.parquet"
 MAIN = "main"  # the experiment of the paper's table
+PLAIN = "plain"  # what an experiment varies, left as it is
 WORDS = "verbalizer"  # that of several words a class, with and without a prompt
 MANUAL = "manual"  # the template alone
 CALIBRATED = "calibrated"  # and with class biases that fit the training examples
@@ -189,20 +190,20 @@ def difference(firsts: Sequence[Row], seconds: Sequence[Row]) -> Difference | No
 
 
 def differences(experiment: str, results: Sequence[Row]) -> dict[str, Difference]:
-    """What there is to compare: methods in pairs; elsewhere, what an experiment varies with the
-    main experiment's searches by the same method."""
+    """What there is to compare: methods in pairs; what an experiment varies with its plain
+    searches by the same method, or with the main experiment's."""
     rows = by_experiment(results)
-    main = {method: mine for (method, _), mine in _by_method(rows.get(MAIN, []))}
-    if experiment == MAIN:
-        pairs = {f"{a} - {b}": (main.get(a, []), main.get(b, [])) for a, b in PAIRS}
-    else:
-        varied = _by_method(rows.get(experiment, []))
-        pairs = {
-            f"{method}, {value} - {method}": (mine, main.get(method, []))
-            for (method, value), mine in varied
-        }
-    found = {name: difference(*pair) for name, pair in pairs.items()}
-    return {name: one for name, one in found.items() if one is not None}
+    mine = dict(_by_method(rows.get(experiment, [])))
+    pairs = {f"{a} - {b}": (mine.get((a, None), []), mine.get((b, None), [])) for a, b in PAIRS}
+    plain = {
+        **{method: found for (method, _), found in _by_method(rows.get(MAIN, []))},
+        **{method: found for (method, value), found in mine.items() if value == PLAIN},
+    }
+    for (method, value), found in mine.items():
+        if value not in (None, PLAIN):
+            pairs[f"{method}, {value} - {method}"] = (found, plain.get(method, []))
+    compared = {name: difference(*pair) for name, pair in pairs.items()}
+    return {name: one for name, one in compared.items() if one is not None}
 
 
 @dataclass(frozen=True)

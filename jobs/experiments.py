@@ -9,7 +9,7 @@ from typing import Any
 
 from cliptune.config import merge
 from cliptune.errors import ConfigError
-from cliptune.results import MAIN, WORDS
+from cliptune.results import MAIN, PLAIN, WORDS
 from cliptune.wording import nearest
 from jobs.sweepfile import SEED, Sweep
 
@@ -92,6 +92,7 @@ def _critics(sizes: Sizes) -> Mapping[str, Tree]:
     pool: Tree = {"pool": 20}
     one: Tree = {"ensemble": {"subnetworks": 1, **pool}}
     return {
+        PLAIN: {},
         "pool": {"ensemble": pool},
         "pool-one": one,
         "pool-one-more": merge(one, {"search": {"budget": sizes.budget * sizes.subnetworks}}),
@@ -102,6 +103,7 @@ def _critics(sizes: Sizes) -> Mapping[str, Tree]:
 def _ways(sizes: Sizes) -> Mapping[str, Tree]:
     """Each takes as many forward passes as the search that it changes."""
     return {
+        PLAIN: {},
         "mean": {"search": {"candidate": "mean"}},
         "small-scale": {"prompt": {"scale": 0.3}},
         "vocabulary-projection": {"prompt": {"projection": "vocabulary"}},
@@ -139,6 +141,10 @@ class Experiment:
 
 EXPERIMENTS: Mapping[str, Experiment] = {
     MAIN: Experiment("how good each method is at equal prompts"),
+    "clipping": Experiment(
+        "static, dynamic or no clipping (Figure 3b)",
+        ["random", "bbt", "clip-static", "clip-dynamic"],
+    ),
     "clip-ratio": Experiment(
         "how much of each subnetwork to clip (Figure 2)",
         ["clip-static"],

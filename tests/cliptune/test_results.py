@@ -133,6 +133,24 @@ def test_what_an_experiment_varies_is_compared_with_the_main_experiments_method(
     assert difference_cells(found)[1] == ["clip-static, 0.3 - clip-static", str(only), "6", "6"]
 
 
+def test_an_experiment_with_plain_searches_is_compared_with_those() -> None:
+    plain = [row(*cell, "clip-static", 0.73, value="plain") for cell in CELLS]
+    pool = [row(*cell, "clip-static", 0.75, value="pool") for cell in CELLS]
+    found = differences("beyond", results() + results_of(plain + pool, "beyond"))
+    assert {name: one.mean for name, one in found.items()} == {
+        "clip-static, pool - clip-static": pytest.approx(2)
+    }
+
+
+def test_methods_are_compared_within_their_experiment() -> None:
+    others = [row(*cell, "bbt", 0.6) for cell in CELLS]
+    others += [row(*cell, "clip-static", 0.65) for cell in CELLS]
+    found = differences("clipping", results() + results_of(others, "clipping"))
+    assert {name: one.mean for name, one in found.items()} == {
+        "clip-static - bbt": pytest.approx(5)
+    }
+
+
 def test_several_words_a_class_are_compared_without_a_prompt_as_well() -> None:
     words = [
         row(*cell, "bbt", 0.8, value="several", **{"accuracy.manual.test": 0.65}) for cell in CELLS
