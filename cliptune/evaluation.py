@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cliptune.calibration import calibrated, class_biases
 from cliptune.config import EnsembleConfig
@@ -14,7 +15,7 @@ from cliptune.rewards import log_probabilities
 from cliptune.scorer import Scorer
 from cliptune.subnetwork import FULL_NETWORK, SubnetworkSpec, ensemble
 from cliptune.task import SPLITS
-from cliptune.types import Biases, Latent
+from cliptune.types import Biases, Labels, Latent
 
 MANUAL = "manual prompt"
 CALIBRATED = "manual, calibrated"
@@ -52,13 +53,19 @@ def validate(scorer: Scorer, latent: Latent | None, biases: Biases | None = None
     """A prompt, or none, on the validation set through the full network, with its class biases."""
     latents = None if latent is None else latent[None]
     scores = scorer.class_scores(latents, "validation", [FULL_NETWORK])[0]
-    labels = scorer.task["validation"].labels
-    probabilities = np.exp(log_probabilities(calibrated(scores, biases)[0]))
+    measure = scorer.config.search.selection
+    return measured(calibrated(scores, biases)[0], scorer.task["validation"].labels, measure)
+
+
+def measured(scores: NDArray[np.floating], labels: Labels, selection: str) -> Validation:
+    """How well class scores `(examples, classes)` fit the labels; `selection` names the metric that
+    counts."""
+    probabilities = np.exp(log_probabilities(scores))
     return Validation(
         accuracy=accuracy(probabilities, labels),
         loss=-negative_loss(probabilities, labels),
         macro_f1=macro_f1(probabilities, labels),
-        score=find_metric(scorer.config.search.selection)(probabilities, labels),
+        score=find_metric(selection)(probabilities, labels),
     )
 
 

@@ -27,10 +27,11 @@ Array = NDArray[np.floating]
 
 
 def find_words(model: FrozenModel, train: Split, count: int) -> tuple[tuple[str, ...], ...]:
-    """So many words of each class, those first that tell most; fewer where there are no more.
+    """So many words of each class beside the task's own, those first that tell most; fewer where
+    there are no more.
 
     `model` is as it was loaded, without any of the changes that make it faster. Raises ConfigError
-    where it reads no words, or where a class has none.
+    where it reads no words.
     """
     if not isinstance(model, WordModel):
         raise ConfigError(
@@ -43,15 +44,15 @@ def find_words(model: FrozenModel, train: Split, count: int) -> tuple[tuple[str,
     known = np.concatenate(list(_log_probabilities(model, examples)))
     candidates = np.argsort(-np.exp(known).mean(axis=0), kind="stable")
     # ten times as many, as parts of words, numbers and the like are none
-    candidates = np.array(list(_words(model, candidates[: 10 * CANDIDATES]))[:CANDIDATES])
+    candidates = np.array(list(_words(model, candidates[: 10 * CANDIDATES]))[:CANDIDATES], int)
+    if not len(candidates):
+        return ((),) * classes
     distances = centroid_distances(known[:, candidates], examples.labels, classes)
     own = distances.argmax(axis=0)
     found = []
-    for label, name in enumerate(model.task.label_words):
+    for label in range(classes):
         best = np.argsort(-np.where(own == label, distances[label], -np.inf), kind="stable")
         ids = candidates[best[: min(count, int((own == label).sum()))]]
-        if not len(ids):
-            raise ConfigError(f"No word tells {name} from the other classes; raise task.k.")
         found.append(tuple(model.tokenizer.decode([token]).strip() for token in ids))
     return tuple(found)
 
@@ -81,8 +82,9 @@ def _log_probabilities(model: WordModel, examples: Split) -> Iterator[Array]:
 
 
 def _words(model: WordModel, tokens: NDArray[np.int64]) -> Iterator[int]:
-    """Those tokens that are whole words, also in the place of {mask}."""
+    """Those tokens that are whole words, also in the place of {mask}, and none of the task's."""
+    own = set(model.find_label_words())
     for token in tokens.tolist():
         word = model.tokenizer.decode([token]).strip()
-        if len(word) > 1 and word.isalpha() and model.is_word(token, word):
+        if token not in own and len(word) > 1 and word.isalpha() and model.is_word(token, word):
             yield token

@@ -1,33 +1,54 @@
-"""`cliptune words`: several words a class, found on the training examples, and their worth."""
+"""`cliptune words`: more words a class, found on the training examples, and their worth."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import yaml
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cliptune.calibration import class_biases
 from cliptune.config import merge, validate
 from cliptune.device import resolve
 from cliptune.errors import ConfigError
-from cliptune.evaluation import calibrate
-from cliptune.evaluation import validate as validated
+from cliptune.evaluation import measured
 from cliptune.journal import Validation
 from cliptune.local import LocalScorer
+from cliptune.metrics import accuracy
 from cliptune.models.load import Loaded, load_plain, prepared
+from cliptune.subnetwork import FULL_NETWORK
 from cliptune.task import Task, load_task
 from cliptune.verbalizer import find_words
 from cluster.config import ClusterSearch
 from jobs.config import read_tree
 from jobs.words import make_console
 
+COUNTS = (1, 3, 10, 30)  # words that are added to each class, tried one after the other
 
-def main(words: Sequence[str], *, count: int, out: Path | None, as_json: bool) -> None:
-    """Find them, compare them with the label words on validation, and write them down."""
+Verbalizer = tuple[tuple[str, ...], ...]
+Scores = dict[str, dict[str, NDArray[np.float32]]]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The template alone, read from some words."""
+
+    added: int  # words a class, at most
+    words: Verbalizer
+    validation: Validation
+    test_accuracy: float | None  # where it was asked for
+
+
+def main(
+    words: Sequence[str], *, count: int | None, test: bool, out: Path | None, as_json: bool
+) -> None:
+    """Find them, choose how many by the validation set, and write down the best."""
     tree = read_tree(words, {})
     config = validate(ClusterSearch, tree)
     if config.scorer.url is not None:
@@ -40,23 +61,62 @@ def main(words: Sequence[str], *, count: int, out: Path | None, as_json: bool) -
     config = resolve(config, cuda=torch.cuda.is_available())
     task = load_task(config.task)
     loaded = load_plain(config.model)
+    counts = COUNTS if count is None else (count,)
     model = prepared(loaded.another(), config, task, None)
-    found = find_words(model, task["train"], count)
-    before = _worth(config, task, loaded)
-    after = _worth(config, replace(task, verbalizer=found), loaded)
+    found = find_words(model, task["train"], max(counts))
+    verbalizers = {added: _longer(task, found, added) for added in (0, *counts)}
+    scores = _scores(config, task, loaded, verbalizers[max(counts)], test=test)
+    trials = [
+        _trial(config, task, scores, added, words)
+        for added, words in verbalizers.items()
+        if not added or words != verbalizers[0]
+    ]
+    best = max(trials, key=lambda trial: trial.validation.order)
     if out is not None:
-        _write(out, merge(tree, {"task": {"verbalizer": [list(each) for each in found]}}))
+        _write(out, merge(tree, {"task": {"verbalizer": [list(each) for each in best.words]}}))
     if as_json:
-        tried = {"before": asdict(before), "after": asdict(after)}
-        print(json.dumps({"verbalizer": found, "validation": tried}, ensure_ascii=False))
+        print(json.dumps({"tried": list(map(asdict, trials)), "best": asdict(best)}))
     else:
-        _show(task, found, before, after, out, make_console())
+        _show(task, trials, best, out, make_console())
 
 
-def _worth(config: ClusterSearch, task: Task, loaded: Loaded) -> Validation:
-    """How good the template alone is, with such words."""
-    scorer = LocalScorer(config, task, loaded=loaded.another())
-    return validated(scorer, None, calibrate(scorer, None))
+def _longer(task: Task, found: Verbalizer, added: int) -> Verbalizer:
+    """The task's words of each class, and so many of those found."""
+    pairs = zip(task.words, found, strict=True)
+    return tuple((*own, *more[:added]) for own, more in pairs)
+
+
+def _scores(
+    config: ClusterSearch, task: Task, loaded: Loaded, words: Verbalizer, *, test: bool
+) -> Scores:
+    """By split and word, the scores of its examples: each is computed once."""
+    every = tuple(word for each in words for word in each)
+    by_word = replace(task, label_words=every, verbalizer=None)  # as if each were a class
+    scorer = LocalScorer(config, by_word, loaded=loaded.another())
+    splits = ("train", "validation", "test") if test else ("train", "validation")
+    found = {split: scorer.class_scores(None, split, [FULL_NETWORK])[0, 0] for split in splits}
+    return {split: dict(zip(every, scores.T, strict=True)) for split, scores in found.items()}
+
+
+def _trial(
+    config: ClusterSearch, task: Task, scores: Scores, added: int, words: Verbalizer
+) -> Trial:
+    classes = {
+        split: np.stack(
+            [np.mean([known[word] for word in each], axis=0) for each in words], axis=-1
+        )
+        for split, known in scores.items()
+    }  # (examples, classes)
+    biases = np.zeros(task.classes)
+    if config.search.calibrate:
+        biases = class_biases(classes["train"], task["train"].labels)
+    validation = measured(
+        classes["validation"] + biases, task["validation"].labels, config.search.selection
+    )
+    test = None
+    if "test" in classes:
+        test = accuracy(classes["test"] + biases, task["test"].labels)
+    return Trial(added, words, validation, test)
 
 
 def _write(out: Path, tree: object) -> None:
@@ -68,22 +128,24 @@ def _write(out: Path, tree: object) -> None:
 
 
 def _show(
-    task: Task,
-    found: Sequence[Sequence[str]],
-    before: Validation,
-    after: Validation,
-    out: Path | None,
-    console: Console,
+    task: Task, trials: Sequence[Trial], best: Trial, out: Path | None, console: Console
 ) -> None:
-    table = Table("class", "words")
-    for name, words in zip(task.label_words, found, strict=True):
-        table.add_row(Text(name), Text(", ".join(words)))
-    console.print(table)
-    console.print(
-        "validation, without a soft prompt: accuracy "
-        f"{before.accuracy:.1%}, loss {before.loss:.3f} as the task is now; "
-        f"{after.accuracy:.1%}, {after.loss:.3f} with these words",
-        soft_wrap=True,
-    )
+    tried = Table(title="without a soft prompt", title_justify="left", title_style="bold")
+    tried.add_column("words added to a class")
+    tested = best.test_accuracy is not None
+    for heading in ("validation", "loss", *(["test"] if tested else [])):
+        tried.add_column(heading, justify="right")
+    for one in trials:
+        name = str(one.added or "none") + (" (chosen)" if one is best else "")
+        test = [f"{one.test_accuracy:.1%}"] if tested else []
+        tried.add_row(name, f"{one.validation.accuracy:.1%}", f"{one.validation.loss:.3f}", *test)
+    console.print(tried)
+    if best.added:
+        table = Table("class", "words")
+        for name, words in zip(task.label_words, best.words, strict=True):
+            table.add_row(Text(name), Text(", ".join(words)))
+        console.print(table)
+    else:
+        console.print("No words that were found are better than those that the task has.")
     if out is not None:
         console.print(f"written to {out}: cliptune search {out}", soft_wrap=True)

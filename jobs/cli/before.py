@@ -21,17 +21,30 @@ def task(
 
 def words(
     words: Words = None,
-    count: Annotated[int, typer.Option(min=1, help="Of each class at most.")] = 10,
+    count: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Add so many to each class at most; else 1, 3, 10 and 30 are tried.",
+            show_default=False,
+        ),
+    ] = None,
+    test: Annotated[
+        bool, typer.Option("--test", help="Score the test set as well, with the best and without.")
+    ] = False,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write the settings there, with the words found."),
+        typer.Option(metavar="FILE", help="Write the settings there, with the best words."),
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Find words that tell the classes apart, by what the model says of the training examples."""
+    """Find more words to read the classes from, by what the model says of training examples.
+
+    How many are added is chosen on the validation set, without a soft prompt.
+    """
     from jobs.findwords import main
 
-    main(words or [], count=count, out=out, as_json=json)
+    main(words or [], count=count, test=test, out=out, as_json=json)
 
 
 def config(

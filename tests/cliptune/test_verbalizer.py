@@ -41,7 +41,8 @@ def test_words_are_those_of_the_plain_models_log_probabilities(model_dir: Path) 
         at = ids[0].tolist().index(tokenizer.mask_token_id)
         with torch.inference_mode():
             known.append(model.module(input_ids=ids).logits[0, at].log_softmax(-1).numpy())
-    named = [word for word in tiny.WORDS if word.isalpha() and len(word) > 1]
+    own = {"bad", "great"}
+    named = [word for word in tiny.WORDS if word.isalpha() and len(word) > 1 and word not in own]
     columns = np.array(known)[:, tokenizer.convert_tokens_to_ids(named)]
     distances = centroid_distances(columns, task["train"].labels, 2)
     for label in (0, 1):

@@ -2,12 +2,19 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
 import yaml
 from command import cliptune_here
 
+from cliptune.calibration import calibrated
+from cliptune.evaluation import calibrate as calibrated_biases
+from cliptune.evaluation import validate as validated
+from cliptune.local import LocalScorer
+from cliptune.subnetwork import FULL_NETWORK
+from cliptune.task import load_task
 from jobs.config import read
 
 
@@ -18,30 +25,74 @@ def file(model_dir: Path, task_dir: Path, tmp_path: Path) -> Path:
     return path
 
 
-def test_the_words_are_written_with_all_other_settings(file: Path, tmp_path: Path) -> None:
+def found_in(done: Any) -> dict[str, Any]:
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_the_best_words_are_written_with_all_other_settings(file: Path, tmp_path: Path) -> None:
     out = tmp_path / "words.yaml"
-    done = cliptune_here("words", str(file), "search.seed=3", "--count", "2", "--out", str(out))
+    done = cliptune_here("words", str(file), "search.seed=3", "--out", str(out))
     assert done.returncode == 0, done.stderr
     config = read([str(out)])
-    assert config.task.verbalizer is not None
-    assert [len(words) for words in config.task.verbalizer] == [2, 2]
     before = read([str(file), "search.seed=3"])
+    assert config.task.verbalizer is not None
     assert config.task.model_copy(update={"verbalizer": None}) == before.task
     assert config.search == before.search
-    for word in (word for words in config.task.verbalizer for word in words):
-        assert word in done.stdout
-    assert "with these words" in done.stdout
+    for name, words in zip(before.task.label_words, config.task.verbalizer, strict=True):
+        assert words[0] == name
+        assert all(word in done.stdout for word in words)
+    assert "(chosen)" in done.stdout
     assert f"cliptune search {out}" in done.stdout
 
 
-def test_as_json_it_says_what_they_are_worth(file: Path) -> None:
-    done = cliptune_here("words", str(file), "--json")
-    value = json.loads(done.stdout)
-    assert len(value["verbalizer"]) == 2
-    for tried in value["validation"].values():
-        assert 0 <= tried["accuracy"] <= 1
-        assert tried["loss"] > 0
-    assert value["validation"]["before"] != value["validation"]["after"]
+def test_words_are_added_to_those_that_the_task_has(file: Path) -> None:
+    own = [["bad", "dull"], ["great", "fun"]]
+    words = ("task.verbalizer=[[bad, dull], [great, fun]]", "--count", "2", "--json")
+    none, two = found_in(cliptune_here("words", str(file), *words))["tried"]
+    assert (none["added"], none["words"]) == (0, own)
+    assert [each[:2] for each in two["words"]] == own
+    assert [len(each) for each in two["words"]] == [4, 4]
+    assert len({word for each in two["words"] for word in each}) == 8
+
+
+@pytest.mark.parametrize("selection", ["loss", "accuracy"])
+def test_validation_chooses_how_many(selection: str, file: Path) -> None:
+    done = cliptune_here("words", str(file), f"search.selection={selection}", "--json")
+    tried, best = (value := found_in(done))["tried"], value["best"]
+    assert [one["added"] for one in tried][:3] == [0, 1, 3]
+    assert best in tried
+    if selection == "loss":
+        assert best["validation"]["loss"] == min(one["validation"]["loss"] for one in tried)
+    else:
+        accuracies = [one["validation"]["accuracy"] for one in tried]
+        assert best["validation"]["accuracy"] == max(accuracies)
+
+
+@pytest.mark.parametrize("calibrate", [True, False])
+def test_what_words_are_worth_is_what_a_search_says_of_them(calibrate: bool, file: Path) -> None:
+    words = (f"search.calibrate={str(calibrate).lower()}", "--test", "--json")
+    for one in found_in(cliptune_here("words", str(file), *words))["tried"]:
+        config = read([str(file), f"search.calibrate={str(calibrate).lower()}"])
+        task = config.task.model_copy(update={"verbalizer": one["words"]})
+        scorer = LocalScorer(config, load_task(task))
+        biases = calibrated_biases(scorer, None)
+        known = validated(scorer, None, biases)
+        assert one["validation"]["accuracy"] == known.accuracy
+        assert one["validation"]["loss"] == pytest.approx(known.loss, rel=1e-5)
+        scores = calibrated(scorer.class_scores(None, "test", [FULL_NETWORK])[0], biases)[0]
+        labels = scorer.task["test"].labels
+        assert one["test_accuracy"] == (scores.argmax(axis=-1) == labels).mean()
+
+
+def test_where_no_words_are_left_the_task_stays_as_it_is(file: Path, tmp_path: Path) -> None:
+    *_, most = found_in(cliptune_here("words", str(file), "--json"))["tried"]
+    out = tmp_path / "same.yaml"
+    words = f"task.verbalizer={json.dumps(most['words'])}"
+    done = cliptune_here("words", str(file), words, "--out", str(out))
+    assert "No words that were found are better than those that the task has." in done.stdout
+    assert read([str(out)]).task.verbalizer == tuple(map(tuple, most["words"]))
 
 
 @pytest.mark.parametrize(
