@@ -22,12 +22,12 @@ from cliptune.errors import ConfigError, RunError
 from cliptune.examples import HUB_NAME
 from cliptune.models.base import OWN, FrozenModel
 from cliptune.models.exact import scale_behind
-from cliptune.models.load import MINILM_HUB
 from cliptune.models.seq2seq import Seq2Seq
 from cliptune.models.words import WordModel
 from cliptune.predictor import Predictor
 from cliptune.record import RunRecord
 from cliptune.types import PromptArray
+from cliptune.weights import MINILM_HUB
 
 TENSOR = "prompt"  # in prompt.safetensors
 PEFT_TASKS = {

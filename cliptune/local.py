@@ -16,11 +16,12 @@ from cliptune.device import is_out_of_memory, keep_freed_memory, resolve
 from cliptune.errors import OutOfMemoryError
 from cliptune.functions import loss
 from cliptune.hashing import digest
-from cliptune.models.load import Loaded, config_digest, load_plain, prepared, weights_digest
+from cliptune.models.load import Loaded, config_digest, load_plain, prepared
 from cliptune.scorer import ModelFacts, Unit, UnitScorer
 from cliptune.task import Split, Task
 from cliptune.thinning import Thinner
 from cliptune.types import Latent, Latents, Neighbours, PromptArray
+from cliptune.weights import weights_digest
 
 if TYPE_CHECKING:
     from cliptune.config import Config

@@ -56,4 +56,5 @@ def _entries() -> list[dict[str, Any]]:
 
 
 def _node(resources: Any) -> Node:
-    return Node(float(resources.get("CPU", 0.0)), float(resources.get("GPU", 0.0)))
+    cpus, gpus, memory = (float(resources.get(name, 0.0)) for name in ("CPU", "GPU", "memory"))
+    return Node(cpus, gpus, memory)

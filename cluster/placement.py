@@ -18,6 +18,7 @@ class Node:
 
     cpus: float
     gpus: float
+    memory: float = 0.0  # bytes, for all that runs on it; 0 where it is not known
 
     def holds(self, need: Need) -> int:
         """How many such actors fit on this machine."""

@@ -1,7 +1,9 @@
 """What a planned search takes on actors: how many there are, and how long they need."""
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from cliptune.device import resolve
 from cliptune.errors import ConfigError
@@ -9,6 +11,8 @@ from cliptune.plan import Plan, Work
 from cluster.config import ActorRange, ClusterSearch
 from cluster.placement import Need, Node, capacity, shares
 from cluster.session import fit
+
+RAYS_SHARE = 0.7  # of the memory that is there, the rest being its object store's
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,18 @@ def here() -> Node:
     """This machine, as a local Ray would see it."""
     import torch  # which a plan for a model behind an API does without
 
-    return Node(float(len(os.sched_getaffinity(0))), float(torch.cuda.device_count()))
+    cpus, gpus = len(os.sched_getaffinity(0)), torch.cuda.device_count()
+    return Node(float(cpus), float(gpus), RAYS_SHARE * _available_bytes())
+
+
+def _available_bytes() -> int:
+    """Memory that is free, or would be if asked for; 0 where the system does not say."""
+    with suppress(OSError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            name, _, amount = line.partition(":")
+            if name == "MemAvailable":
+                return 1024 * int(amount.split()[0])
+    return 0
 
 
 def placed(config: ClusterSearch, machine: Node) -> tuple[ClusterSearch, str]:

@@ -20,7 +20,7 @@ from cliptune.config import Config, ModelConfig, validate
 from cliptune.device import resolve
 from cliptune.errors import ConfigError
 from cliptune.local import LocalScorer
-from cliptune.models.load import Loaded, load_plain, shape_of, weights_digest
+from cliptune.models.load import Loaded, load_plain, shape_of
 from cliptune.protocol import (
     Answer,
     Array,
@@ -37,6 +37,7 @@ from cliptune.protocol import (
 from cliptune.scorer import Unit
 from cliptune.subnetwork import SubnetworkSpec
 from cliptune.task import Split, Task, Template
+from cliptune.weights import weights_digest
 
 FIXED = ("dtype", "device", "quantize", "readout")  # settings of the model that are not the user's
 PROJECTION = 4 * 2**30  # bytes of a session's matrices A at most

@@ -23,6 +23,7 @@ from cliptune.run import opened
 from cliptune.scorer import Scorer
 from cliptune.task import Task, load_task
 from cliptune.trackers import tracked
+from cliptune.weights import weights_bytes
 from cluster import nodes
 from cluster.access import ENTRY, protect_token
 from cluster.config import MOST, ActorRange, ClusterConfig, ClusterSearch
@@ -30,7 +31,9 @@ from cluster.metrics import Metrics
 from cluster.placement import Growth, Need, Node, capacity
 from cluster.pool import ActorPool
 
-CPU_ACTORS = 2
+ON_CPUS = 2, 8  # actors on CPUs where nobody says how many: at least, at most
+ACTOR_BYTES = 768 * 2**20  # of one on a CPU, besides its weights
+WEIGHTS = 3  # times what their files have: those thinned are there twice, and what is computed
 CONNECT_SECONDS = 10.0
 BETWEEN_TRIES = 5.0  # seconds
 
@@ -217,13 +220,23 @@ def fit(
     room = max(now, sum(each_kind.node.holds(need) * each_kind.count for each_kind in growth))
     actors = cluster.actors
     if actors == "auto":
-        most = min(MOST, max(1, room if each else min(CPU_ACTORS, room)))
+        most = min(MOST, max(1, room if each else min(_on_cpus(config, machines), room)))
         actors = ActorRange(min=1, max=most) if most > now else most
     chosen = {"actors": actors, "gpus_per_actor": each}
     config = config.model_copy(update={"cluster": cluster.model_copy(update=chosen)})
     if config.cluster.to_begin > room:
         raise ConfigError(_too_much(need, config.cluster.to_begin, room, machines))
     return resolve(config, cuda=each > 0)
+
+
+def _on_cpus(config: ClusterSearch, machines: Sequence[Node]) -> int:
+    """How many actors the machines have the memory for, within bounds."""
+    least, most = ON_CPUS
+    size = weights_bytes(config.model.name)
+    if size is None:
+        return least
+    needed = ACTOR_BYTES + WEIGHTS * size
+    return max(least, min(most, sum(int(node.memory // needed) for node in machines)))
 
 
 def _too_much(need: Need, wanted: int, room: int, machines: Sequence[Node]) -> str:

@@ -9,8 +9,9 @@ from typing import Any
 from cliptune.belonging import check_known, check_same_model, check_weights
 from cliptune.config import Config
 from cliptune.errors import ConfigError, RunError
-from cliptune.models.load import family_of, weights_digest
+from cliptune.models.load import family_of
 from cliptune.record import is_run, read_run
+from cliptune.weights import weights_digest
 from cluster.session import is_starting
 from jobs.signals import Stopped, leave, stopping
 

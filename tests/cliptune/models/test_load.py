@@ -11,11 +11,12 @@ import torch
 import transformers as hf
 from transformers import AutoModel, CLIPConfig
 
+from cliptune import weights
 from cliptune.config import ModelConfig
 from cliptune.errors import ModelError, TaskError
 from cliptune.models import load, load_model
 from cliptune.models.encoder import Encoder
-from cliptune.models.load import load_structure, weights_digest
+from cliptune.models.load import load_structure
 from cliptune.models.masked_lm import MaskedLM
 from cliptune.task import load_task
 
@@ -158,14 +159,6 @@ def test_a_download_that_ended_early_is_refused(
         load_model(config, load_task(config.task))
 
 
-def test_the_digest_follows_the_weights(tmp_path: Path) -> None:
-    first = tiny.save_model(tmp_path / "a")
-    same = tiny.save_model(tmp_path / "b")
-    other = tiny.save_model(tmp_path / "c", seed=1)
-    assert weights_digest(str(first)) == weights_digest(str(same))
-    assert weights_digest(str(first)) != weights_digest(str(other))
-
-
 def test_a_demo_model_with_another_checksum_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task_dir: Path
 ) -> None:
@@ -173,15 +166,10 @@ def test_a_demo_model_with_another_checksum_is_refused(
     tiny.save_model(package / "model")
     (package / "__init__.py").touch()
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(load, "MINILM_PACKAGE", "broken_demo_package")
+    monkeypatch.setattr(weights, "MINILM_PACKAGE", "broken_demo_package")
     config = tiny.config(Path("minilm"), task_dir)
     with pytest.raises(ModelError, match=r"expected SHA-256 53aa5117.*found.*Reinstall"):
         load_model(config, load_task(config.task))
-
-
-def test_without_the_demo_package_the_hub_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load, "MINILM_PACKAGE", "no_such_package_here")
-    assert load._source("minilm") == "sentence-transformers/all-MiniLM-L6-v2"
 
 
 @pytest.mark.parametrize(

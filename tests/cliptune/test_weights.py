@@ -1,0 +1,44 @@
+"""A model's files on this machine: found, told apart and measured, without loading them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+
+from cliptune import weights
+from cliptune.weights import weights_bytes, weights_digest
+
+
+def test_the_digest_follows_the_weights(tmp_path: Path) -> None:
+    first = tiny.save_model(tmp_path / "a")
+    same = tiny.save_model(tmp_path / "b")
+    other = tiny.save_model(tmp_path / "c", seed=1)
+    assert weights_digest(str(first)) == weights_digest(str(same))
+    assert weights_digest(str(first)) != weights_digest(str(other))
+
+
+def test_without_the_demo_package_the_hub_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "MINILM_PACKAGE", "no_such_package_here")
+    assert weights.source_of("minilm") == "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def test_the_size_is_that_of_the_files(model_dir: Path, tmp_path: Path) -> None:
+    assert weights_bytes(str(model_dir)) == (model_dir / "model.safetensors").stat().st_size
+    assert weights_bytes(str(tmp_path)) is None
+
+
+@pytest.mark.parametrize("name", ["nobody/no-such-model", "/nowhere/at/all", "..", ""])
+def test_what_this_machine_does_not_have_has_no_size(name: str) -> None:
+    assert weights_bytes(name) is None
+
+
+def test_neither_torch_nor_transformers_is_loaded_for_it(model_dir: Path) -> None:
+    code = (
+        "import sys\n"
+        "from cliptune.weights import weights_bytes\n"
+        f"assert weights_bytes({str(model_dir)!r})\n"
+        "assert not {'torch', 'transformers'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=100)
