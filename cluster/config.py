@@ -45,8 +45,8 @@ class ClusterConfig(Section):
         Discriminator(_kind_of_actors),
     ] = Field(
         "auto",
-        description="auto: one a GPU; without GPUs one a CPU, up to 8 and as memory allows; "
-        "{min, max}: as many as there is room for at any time",
+        description="auto: one a GPU; without GPUs 2, or in a Ray of the search's own one a "
+        "CPU, up to 8 as memory allows; {min, max}: as many as there is room for at any time",
     )
     threads_per_actor: Count = Field(1, description="CPU threads, and CPUs reserved, an actor")
     gpus_per_actor: Share | Literal["auto"] = Field(

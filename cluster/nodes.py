@@ -4,7 +4,7 @@ import contextlib
 from typing import Any
 
 import ray
-from ray._private import state  # the only place that knows of drained machines and of growth
+from ray._private import state, utils  # the only place that knows of drained machines and of growth
 from ray.util.placement_group import get_current_placement_group
 
 from cluster.placement import Growth, Node
@@ -48,6 +48,14 @@ def growth() -> list[Growth]:
         Growth(_node(group.resources), group.max_count if group.max_count >= 0 else 10_000)
         for group in groups
     ]
+
+
+def free_memory() -> float:
+    """Bytes that a Ray started on this machine would let actors have; 0 where nobody says."""
+    with contextlib.suppress(Exception):  # not a public interface
+        available = utils.estimate_available_memory()  # type: ignore[no-untyped-call]
+        return float(available - utils.resolve_object_store_memory(available))
+    return 0.0
 
 
 def _entries() -> list[dict[str, Any]]:

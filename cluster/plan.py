@@ -1,18 +1,15 @@
 """What a planned search takes on actors: how many there are, and how long they need."""
 
 import os
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from cliptune.device import resolve
 from cliptune.errors import ConfigError
 from cliptune.plan import Plan, Work
+from cluster import nodes
 from cluster.config import ActorRange, ClusterSearch
 from cluster.placement import Need, Node, capacity, shares
 from cluster.session import fit
-
-RAYS_SHARE = 0.7  # of the memory that is there, the rest being its object store's
 
 
 @dataclass(frozen=True)
@@ -30,17 +27,7 @@ def here() -> Node:
     import torch  # which a plan for a model behind an API does without
 
     cpus, gpus = len(os.sched_getaffinity(0)), torch.cuda.device_count()
-    return Node(float(cpus), float(gpus), RAYS_SHARE * _available_bytes())
-
-
-def _available_bytes() -> int:
-    """Memory that is free, or would be if asked for; 0 where the system does not say."""
-    with suppress(OSError):
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            name, _, amount = line.partition(":")
-            if name == "MemAvailable":
-                return 1024 * int(amount.split()[0])
-    return 0
+    return Node(float(cpus), float(gpus), nodes.free_memory())
 
 
 def placed(config: ClusterSearch, machine: Node) -> tuple[ClusterSearch, str]:
@@ -58,7 +45,7 @@ def placed(config: ClusterSearch, machine: Node) -> tuple[ClusterSearch, str]:
                 "cluster.actors is auto, which is one a GPU, and this machine has none. To plan "
                 "for another one, say how many: cluster.actors=4, for instance."
             )
-        return fit(config, [machine]), "auto, on this machine"
+        return fit(config, [machine], alone=True), "auto, on this machine"
     resources = cluster.model_copy(update={"gpus_per_actor": gpus})
     resolved = resolve(config.model_copy(update={"cluster": resources}), cuda=gpus > 0)
     room = capacity([machine], Need(cluster.threads_per_actor, gpus))

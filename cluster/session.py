@@ -23,7 +23,7 @@ from cliptune.run import opened
 from cliptune.scorer import Scorer
 from cliptune.task import Task, load_task
 from cliptune.trackers import tracked
-from cliptune.weights import weights_bytes
+from cliptune.weights import count_parameters
 from cluster import nodes
 from cluster.access import ENTRY, protect_token
 from cluster.config import MOST, ActorRange, ClusterConfig, ClusterSearch
@@ -31,9 +31,10 @@ from cluster.metrics import Metrics
 from cluster.placement import Growth, Need, Node, capacity
 from cluster.pool import ActorPool
 
-ON_CPUS = 2, 8  # actors on CPUs where nobody says how many: at least, at most
-ACTOR_BYTES = 768 * 2**20  # of one on a CPU, besides its weights
-WEIGHTS = 3  # times what their files have: those thinned are there twice, and what is computed
+CPU_ACTORS = 2  # of one's own share of a Ray; on a Ray that is the search's alone up to:
+MOST_CPU_ACTORS = 8
+ACTOR_BYTES = 768 * 2**20  # of one on a CPU, besides
+PARAMETER_BYTES = 12  # a parameter: in float32, again where it is thinned, and what is computed
 CONNECT_SECONDS = 10.0
 BETWEEN_TRIES = 5.0  # seconds
 
@@ -87,8 +88,8 @@ def scoring(config: ClusterSearch, task: Task, observer: Observer) -> Iterator[S
         yield loop.own_scorer(config, task, observer)
         return
     observer.phase("Starting Ray")
-    with connected(config.cluster.address):
-        config = fit(config, nodes.present(), nodes.growth())
+    with connected(config.cluster.address) as own:
+        config = fit(config, nodes.present(), nodes.growth(), alone=own)
         observer.phase(f"Loading {config.model.name} on {_counted(config.cluster)}")
         with ActorPool(config, task, observer) as pool:
             yield pool
@@ -100,14 +101,15 @@ def _counted(cluster: ClusterConfig) -> str:
 
 
 @contextmanager
-def connected(address: str | None, cpus: int | None = None) -> Iterator[None]:
-    """A connection to Ray: to `address`, to RAY_ADDRESS, or to a Ray of our own that ends with it.
+def connected(address: str | None, cpus: int | None = None) -> Iterator[bool]:
+    """A connection to Ray: to `address`, to RAY_ADDRESS, or to a Ray of our own that ends with it;
+    whether it is that.
 
     A Ray that happens to run on this machine is not joined unless it is asked for. One of our own
     may be told to have other `cpus` than there are, for actors that do not compute.
     """
     if ray.is_initialized():
-        yield
+        yield False
         return
     place = address or os.environ.get("RAY_ADDRESS") or "local"
     own = place == "local"
@@ -132,7 +134,7 @@ def connected(address: str | None, cpus: int | None = None) -> Iterator[None]:
     try:
         if own:
             protect_token()
-        yield
+        yield own
     finally:
         ray.shutdown()
 
@@ -199,11 +201,16 @@ def anchored(config: ClusterSearch) -> ClusterSearch:
 
 
 def fit(
-    config: ClusterSearch, machines: Sequence[Node], growth: Sequence[Growth] = ()
+    config: ClusterSearch,
+    machines: Sequence[Node],
+    growth: Sequence[Growth] = (),
+    *,
+    alone: bool = False,
 ) -> ClusterSearch:
     """The config with no `auto` left, refused where the cluster cannot hold it.
 
-    `growth` is what an autoscaler may come to run, the machines that are there included.
+    `growth` is what an autoscaler may come to run, the machines that are there included. The search
+    is `alone` where nothing else will run on the machines: then it may take all of their CPUs.
     """
     cluster = config.cluster
     gpus = max(sum(node.gpus for node in machines), sum(g.node.gpus * g.count for g in growth))
@@ -220,8 +227,12 @@ def fit(
     room = max(now, sum(each_kind.node.holds(need) * each_kind.count for each_kind in growth))
     actors = cluster.actors
     if actors == "auto":
-        most = min(MOST, max(1, room if each else min(_on_cpus(config, machines), room)))
-        actors = ActorRange(min=1, max=most) if most > now else most
+        wanted = room
+        if not each:
+            wanted = _on_cpus(config, machines, need) if alone else CPU_ACTORS
+        most = min(MOST, max(1, min(wanted, room)))
+        least = 1 if most > now else most if each else min(most, CPU_ACTORS)
+        actors = most if most == least else ActorRange(min=least, max=most)
     chosen = {"actors": actors, "gpus_per_actor": each}
     config = config.model_copy(update={"cluster": cluster.model_copy(update=chosen)})
     if config.cluster.to_begin > room:
@@ -229,14 +240,14 @@ def fit(
     return resolve(config, cuda=each > 0)
 
 
-def _on_cpus(config: ClusterSearch, machines: Sequence[Node]) -> int:
-    """How many actors the machines have the memory for, within bounds."""
-    least, most = ON_CPUS
-    size = weights_bytes(config.model.name)
-    if size is None:
-        return least
-    needed = ACTOR_BYTES + WEIGHTS * size
-    return max(least, min(most, sum(int(node.memory // needed) for node in machines)))
+def _on_cpus(config: ClusterSearch, machines: Sequence[Node], need: Need) -> int:
+    """How many actors on CPUs machines have room and memory for that run nothing else."""
+    parameters = count_parameters(config.model.name)
+    if parameters is None:
+        return CPU_ACTORS
+    each = ACTOR_BYTES + PARAMETER_BYTES * parameters
+    fitting = sum(min(machine.holds(need), int(machine.memory // each)) for machine in machines)
+    return max(CPU_ACTORS, min(MOST_CPU_ACTORS, fitting))
 
 
 def _too_much(need: Need, wanted: int, room: int, machines: Sequence[Node]) -> str:

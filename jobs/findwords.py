@@ -31,6 +31,9 @@ from jobs.words import make_console
 
 COUNTS = (1, 3, 10, 30)  # words that are added to each class, tried one after the other
 
+NONE_LEFT = "No other words tell the classes apart; the task stays as it is."
+NONE_BETTER = "No words that were found are better than the task's own; it stays as it is."
+
 Verbalizer = tuple[tuple[str, ...], ...]
 Scores = dict[str, dict[str, NDArray[np.float32]]]
 
@@ -42,7 +45,7 @@ class Trial:
     added: int  # words a class, at most
     words: Verbalizer
     validation: Validation
-    test_accuracy: float | None  # where it was asked for
+    test_accuracy: float | None  # where it was asked for, of the task as it is and of the best
 
 
 def main(
@@ -64,18 +67,19 @@ def main(
     counts = COUNTS if count is None else (count,)
     model = prepared(loaded.another(), config, task, None)
     found = find_words(model, task["train"], max(counts))
-    verbalizers = {added: _longer(task, found, added) for added in (0, *counts)}
-    scores = _scores(config, task, loaded, verbalizers[max(counts)], test=test)
-    trials = [
-        _trial(config, task, scores, added, words)
-        for added, words in verbalizers.items()
-        if not added or words != verbalizers[0]
-    ]
+    verbalizers = list(dict.fromkeys(_longer(task, found, added) for added in (0, *counts)))
+    scores = _scores(config, task, loaded, verbalizers[-1], test=test)
+    trials = [_trial(config, task, scores, words) for words in verbalizers]
     best = max(trials, key=lambda trial: trial.validation.order)
+    trials = [
+        one if one in (trials[0], best) else replace(one, test_accuracy=None) for one in trials
+    ]
     if out is not None:
-        _write(out, merge(tree, {"task": {"verbalizer": [list(each) for each in best.words]}}))
+        verbalizer = {"verbalizer": [list(each) for each in best.words]} if best.added else {}
+        _write(out, merge(tree, {"task": verbalizer}))
     if as_json:
-        print(json.dumps({"tried": list(map(asdict, trials)), "best": asdict(best)}))
+        value = {"tried": list(map(asdict, trials)), "best": asdict(best)}
+        print(json.dumps(value, ensure_ascii=False))
     else:
         _show(task, trials, best, out, make_console())
 
@@ -98,9 +102,7 @@ def _scores(
     return {split: dict(zip(every, scores.T, strict=True)) for split, scores in found.items()}
 
 
-def _trial(
-    config: ClusterSearch, task: Task, scores: Scores, added: int, words: Verbalizer
-) -> Trial:
+def _trial(config: ClusterSearch, task: Task, scores: Scores, words: Verbalizer) -> Trial:
     classes = {
         split: np.stack(
             [np.mean([known[word] for word in each], axis=0) for each in words], axis=-1
@@ -116,6 +118,7 @@ def _trial(
     test = None
     if "test" in classes:
         test = accuracy(classes["test"] + biases, task["test"].labels)
+    added = max(len(each) - len(own) for own, each in zip(task.words, words, strict=True))
     return Trial(added, words, validation, test)
 
 
@@ -137,7 +140,7 @@ def _show(
         tried.add_column(heading, justify="right")
     for one in trials:
         name = str(one.added or "none") + (" (chosen)" if one is best else "")
-        test = [f"{one.test_accuracy:.1%}"] if tested else []
+        test = ["" if one.test_accuracy is None else f"{one.test_accuracy:.1%}"] if tested else []
         tried.add_row(name, f"{one.validation.accuracy:.1%}", f"{one.validation.loss:.3f}", *test)
     console.print(tried)
     if best.added:
@@ -146,6 +149,6 @@ def _show(
             table.add_row(Text(name), Text(", ".join(words)))
         console.print(table)
     else:
-        console.print("No words that were found are better than those that the task has.")
+        console.print(NONE_LEFT if len(trials) == 1 else NONE_BETTER)
     if out is not None:
         console.print(f"written to {out}: cliptune search {out}", soft_wrap=True)

@@ -140,6 +140,9 @@ def test_an_experiment_with_plain_searches_is_compared_with_those() -> None:
     assert {name: one.mean for name, one in found.items()} == {
         "clip-static, pool - clip-static": pytest.approx(2)
     }
+    found = differences("beyond", results() + results_of(plain[:2] + pool, "beyond"))
+    others = 100 * np.mean([0.05 - gain for gain in GAINS[2:]])  # the main experiment's
+    assert found["clip-static, pool - clip-static"].mean == pytest.approx((2 * 2 + 4 * others) / 6)
 
 
 def test_methods_are_compared_within_their_experiment() -> None:

@@ -60,6 +60,8 @@ def test_words_found_are_words_that_a_search_can_read(name: str, tmp_path: Path)
     assert [len(each) for each in words] == [3, 3]
     assert len({word for each in words for word in each}) == 6
     assert all(word.isalpha() for each in words for word in each)
+    every = [word.casefold() for each in (*task.words, *words) for word in each]
+    assert len(set(every)) == len(every)
     load_model(config, replace(task, verbalizer=words))  # reads them all
 
 

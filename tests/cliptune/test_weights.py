@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import tiny
+from transformers import AutoModelForMaskedLM
 
 from cliptune import weights
-from cliptune.weights import weights_bytes, weights_digest
+from cliptune.weights import count_parameters, weights_digest
 
 
 def test_the_digest_follows_the_weights(tmp_path: Path) -> None:
@@ -24,21 +25,27 @@ def test_without_the_demo_package_the_hub_is_asked(monkeypatch: pytest.MonkeyPat
     assert weights.source_of("minilm") == "sentence-transformers/all-MiniLM-L6-v2"
 
 
-def test_the_size_is_that_of_the_files(model_dir: Path, tmp_path: Path) -> None:
-    assert weights_bytes(str(model_dir)) == (model_dir / "model.safetensors").stat().st_size
-    assert weights_bytes(str(tmp_path)) is None
+def test_parameters_are_counted_without_loading_them(model_dir: Path, tmp_path: Path) -> None:
+    module = AutoModelForMaskedLM.from_pretrained(model_dir)
+    assert count_parameters(str(model_dir)) == sum(p.numel() for p in module.parameters())
+    assert count_parameters(str(tmp_path)) is None
+    (tmp_path / "model.safetensors").write_bytes(b"no weights")
+    assert count_parameters(str(tmp_path)) is None
 
 
-@pytest.mark.parametrize("name", ["nobody/no-such-model", "/nowhere/at/all", "..", ""])
-def test_what_this_machine_does_not_have_has_no_size(name: str) -> None:
-    assert weights_bytes(name) is None
+@pytest.mark.parametrize("name", ["nobody/no-such-model", "/nowhere/at/all", "no such name", ""])
+def test_what_this_machine_does_not_have_is_not_counted(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert count_parameters(name) is None
 
 
 def test_neither_torch_nor_transformers_is_loaded_for_it(model_dir: Path) -> None:
     code = (
         "import sys\n"
-        "from cliptune.weights import weights_bytes\n"
-        f"assert weights_bytes({str(model_dir)!r})\n"
+        "from cliptune.weights import count_parameters\n"
+        f"assert count_parameters({str(model_dir)!r})\n"
         "assert not {'torch', 'transformers'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=100)

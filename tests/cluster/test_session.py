@@ -53,30 +53,34 @@ def test_nothing_that_decides_bits_is_left_on_auto(machines: list[Node]) -> None
     assert not {"auto", None} & {*machine, *arithmetic}
 
 
-def test_cpus_alone_get_two_actors_and_small_batches_where_nothing_is_known_of_memory() -> None:
-    assert chosen([EIGHT_CPUS]) == (2, 0, "cpu")
+def test_cpus_of_a_shared_ray_get_two_actors_and_small_batches() -> None:
+    assert chosen([Node(8, 0, 64 * GIB)]) == (2, 0, "cpu")
     assert fit_on([EIGHT_CPUS], {}).model.micro_batch == 60
 
 
 @pytest.mark.parametrize(
-    ("machines", "weights", "actors"),
+    ("machines", "parameters", "actors"),
     [
-        ([Node(8, 0, 16 * GIB)], GIB // 12, 8),
-        ([Node(6, 0, 16 * GIB)], GIB // 12, 6),  # one a CPU
-        ([Node(64, 0, 256 * GIB)], GIB // 12, 8),
-        ([Node(4, 0, 16 * GIB)] * 2, GIB // 12, 8),
-        ([Node(8, 0, 5 * GIB)], GIB // 12, 5),
-        ([Node(8, 0, 16 * GIB)], GIB, 4),  # a large model
-        ([Node(8, 0, 2 * GIB)], GIB, 2),
-        ([Node(1, 0, 16 * GIB)], GIB // 12, 1),
-        ([Node(8, 0, 16 * GIB)], None, 2),
+        ([Node(8, 0, 16 * GIB)], 22, 8),
+        ([Node(6, 0, 16 * GIB)], 22, 6),  # one a CPU
+        ([Node(64, 0, 256 * GIB)], 22, 8),
+        ([Node(8, 0, 5 * GIB)], 22, 5),
+        ([Node(8, 0, 16 * GIB)], 355, 3),  # a large model
+        ([Node(8, 0, 2 * GIB)], 355, 2),
+        ([Node(1, 0, 16 * GIB)], 22, 1),
+        ([Node(0, 0, 64 * GIB), Node(8, 0, 4 * GIB)], 22, 4),  # a head that computes nothing
+        ([EIGHT_CPUS], 22, 2),  # nobody says how much memory there is
+        ([Node(8, 0, 16 * GIB)], None, 2),  # nor how large the model is
     ],
 )
-def test_cpus_get_an_actor_each_as_memory_allows(
-    machines: list[Node], weights: int | None, actors: int, monkeypatch: pytest.MonkeyPatch
+def test_all_cpus_are_used_where_the_search_is_alone_as_memory_allows(
+    machines: list[Node], parameters: int | None, actors: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "weights_bytes", lambda name: weights)
-    assert chosen(machines) == (actors, 0, "cpu")
+    count = None if parameters is None else parameters * 10**6
+    monkeypatch.setattr(session, "count_parameters", lambda name: count)
+    cluster = fit(validate(ClusterSearch, {}), machines, alone=True).cluster
+    assert cluster.most == actors
+    assert cluster.to_begin == min(actors, 2)  # so that it is resumed on a smaller machine
 
 
 def test_a_single_cpu_gets_one_actor() -> None:
@@ -313,11 +317,14 @@ def test_a_ray_of_our_own_has_a_private_token_and_ends_with_its_use(home: Path) 
     token = home / ".ray" / "auth_token"
     if token.exists():
         token.chmod(0o644)  # as Ray leaves it
-    with pytest.raises(ZeroDivisionError), connected(None):
+    foreseen = nodes.free_memory()
+    with pytest.raises(ZeroDivisionError), connected(None) as own:
+        assert own
         assert ray.is_initialized()
         assert token.stat().st_mode & 0o777 == 0o600
         assert len(nodes.present()) == 1
         assert nodes.present()[0].cpus >= 1
+        assert 0.5 < nodes.present()[0].memory / foreseen < 2
         _ = 1 // 0
     assert not ray.is_initialized()
     assert Path.cwd() == here
@@ -354,7 +361,8 @@ def test_a_search_runs_on_two_actors_of_a_running_cluster_and_leaves_it_running(
     assert (tmp_path / "run" / "result.json").is_file()
     assert phases.messages[:2] == ["Starting Ray", f"Loading {model_dir} on 2 actors"]
     assert not ray.is_initialized()
-    with connected(address):
+    with connected(address) as own:
+        assert not own
         assert sorted((node.cpus, node.gpus) for node in nodes.present()) == [(1, 0), (1, 1)]
 
 

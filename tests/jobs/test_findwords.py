@@ -73,7 +73,8 @@ def test_validation_chooses_how_many(selection: str, file: Path) -> None:
 @pytest.mark.parametrize("calibrate", [True, False])
 def test_what_words_are_worth_is_what_a_search_says_of_them(calibrate: bool, file: Path) -> None:
     words = (f"search.calibrate={str(calibrate).lower()}", "--test", "--json")
-    for one in found_in(cliptune_here("words", str(file), *words))["tried"]:
+    value = found_in(cliptune_here("words", str(file), *words))
+    for one in value["tried"]:
         config = read([str(file), f"search.calibrate={str(calibrate).lower()}"])
         task = config.task.model_copy(update={"verbalizer": one["words"]})
         scorer = LocalScorer(config, load_task(task))
@@ -81,6 +82,9 @@ def test_what_words_are_worth_is_what_a_search_says_of_them(calibrate: bool, fil
         known = validated(scorer, None, biases)
         assert one["validation"]["accuracy"] == known.accuracy
         assert one["validation"]["loss"] == pytest.approx(known.loss, rel=1e-5)
+        if one not in (value["tried"][0], value["best"]):
+            assert one["test_accuracy"] is None
+            continue
         scores = calibrated(scorer.class_scores(None, "test", [FULL_NETWORK])[0], biases)[0]
         labels = scorer.task["test"].labels
         assert one["test_accuracy"] == (scores.argmax(axis=-1) == labels).mean()
@@ -91,8 +95,23 @@ def test_where_no_words_are_left_the_task_stays_as_it_is(file: Path, tmp_path: P
     out = tmp_path / "same.yaml"
     words = f"task.verbalizer={json.dumps(most['words'])}"
     done = cliptune_here("words", str(file), words, "--out", str(out))
-    assert "No words that were found are better than those that the task has." in done.stdout
-    assert read([str(out)]).task.verbalizer == tuple(map(tuple, most["words"]))
+    assert "No other words tell the classes apart; the task stays as it is." in done.stdout
+    assert read([str(out)]).task == read([str(file), words]).task
+
+
+def test_where_none_are_better_the_task_stays_as_it_is(file: Path, tmp_path: Path) -> None:
+    """By a measure that likes what it meets first."""
+    own = tmp_path / "own.py"
+    own.write_text(
+        "met = []\ndef first(probabilities, labels):\n    met.append(1)\n    return -len(met)\n",
+        encoding="utf-8",
+    )
+    out = tmp_path / "same.yaml"
+    words = (str(file), f"search.selection={own}:first")
+    done = cliptune_here("words", *words, "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    assert "No words that were found are better than the task's own" in done.stdout
+    assert read([str(out)]).task == read([str(file)]).task
 
 
 @pytest.mark.parametrize(
