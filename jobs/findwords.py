@@ -22,6 +22,7 @@ from cliptune.journal import Validation
 from cliptune.local import LocalScorer
 from cliptune.metrics import accuracy
 from cliptune.models.load import Loaded, load_plain, prepared
+from cliptune.rewards import log_probabilities
 from cliptune.subnetwork import FULL_NETWORK
 from cliptune.task import Task, load_task
 from cliptune.verbalizer import find_words
@@ -32,7 +33,7 @@ from jobs.words import make_console
 COUNTS = (1, 3, 10, 30)  # words that are added to each class, tried one after the other
 
 NONE_LEFT = "No other words tell the classes apart; the task stays as it is."
-NONE_BETTER = "No words that were found are better than the task's own; it stays as it is."
+NONE_BETTER = "No words that were found are clearly better than the task's own; it stays as it is."
 
 Verbalizer = tuple[tuple[str, ...], ...]
 Scores = dict[str, dict[str, NDArray[np.float32]]]
@@ -69,11 +70,13 @@ def main(
     found = find_words(model, task["train"], max(counts))
     verbalizers = list(dict.fromkeys(_longer(task, found, added) for added in (0, *counts)))
     scores = _scores(config, task, loaded, verbalizers[-1], test=test)
-    trials = [_trial(config, task, scores, words) for words in verbalizers]
-    best = max(trials, key=lambda trial: trial.validation.order)
-    trials = [
+    trials, losses = zip(
+        *(_trial(config, task, scores, words) for words in verbalizers), strict=True
+    )
+    best = trials[-1 if count else best_of(losses)]
+    trials = tuple(
         one if one in (trials[0], best) else replace(one, test_accuracy=None) for one in trials
-    ]
+    )
     if out is not None:
         verbalizer = {"verbalizer": [list(each) for each in best.words]} if best.added else {}
         _write(out, merge(tree, {"task": verbalizer}))
@@ -102,7 +105,23 @@ def _scores(
     return {split: dict(zip(every, scores.T, strict=True)) for split, scores in found.items()}
 
 
-def _trial(config: ClusterSearch, task: Task, scores: Scores, words: Verbalizer) -> Trial:
+def best_of(losses: Sequence[NDArray[np.float64]]) -> int:
+    """Which words to read classes from, by the losses of validation examples: those with the least
+    mean, unless the first, the task's own, are within one standard error of it.
+
+    The error is that of the mean difference, paired by example. The rule is that of Breiman et al.
+    (Classification and Regression Trees, 1984): a choice among few examples is chance otherwise.
+    """
+    best = int(np.argmin([each.mean() for each in losses]))
+    gain = losses[0] - losses[best]
+    error = gain.std(ddof=1) / np.sqrt(len(gain))
+    return best if gain.mean() > error else 0
+
+
+def _trial(
+    config: ClusterSearch, task: Task, scores: Scores, words: Verbalizer
+) -> tuple[Trial, NDArray[np.float64]]:
+    """And the losses of the validation examples."""
     classes = {
         split: np.stack(
             [np.mean([known[word] for word in each], axis=0) for each in words], axis=-1
@@ -112,14 +131,15 @@ def _trial(config: ClusterSearch, task: Task, scores: Scores, words: Verbalizer)
     biases = np.zeros(task.classes)
     if config.search.calibrate:
         biases = class_biases(classes["train"], task["train"].labels)
-    validation = measured(
-        classes["validation"] + biases, task["validation"].labels, config.search.selection
-    )
+    calibrated = classes["validation"] + biases
+    labels = task["validation"].labels
     test = None
     if "test" in classes:
         test = accuracy(classes["test"] + biases, task["test"].labels)
     added = max(len(each) - len(own) for own, each in zip(task.words, words, strict=True))
-    return Trial(added, words, validation, test)
+    validation = measured(calibrated, labels, config.search.selection)
+    losses = -log_probabilities(calibrated)[np.arange(len(labels)), labels]
+    return Trial(added, words, validation, test), losses
 
 
 def _write(out: Path, tree: object) -> None:

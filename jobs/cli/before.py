@@ -25,7 +25,8 @@ def words(
         int | None,
         typer.Option(
             min=1,
-            help="Add so many to each class at most; else 1, 3, 10 and 30 are tried.",
+            help="Add so many to each class; else 1, 3, 10 and 30 are tried, and none are added "
+            "unless they are clearly better on the validation set.",
             show_default=False,
         ),
     ] = None,
@@ -40,7 +41,7 @@ def words(
 ) -> None:
     """Find more words to read the classes from, by what the model says of training examples.
 
-    How many are added is chosen on the validation set, without a soft prompt.
+    How many are added is chosen on the validation set, without a soft prompt, by the loss.
     """
     from jobs.findwords import main
 
