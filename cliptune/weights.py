@@ -30,8 +30,16 @@ def source_of(name: str) -> str:
 
 
 def weights_digest(name: str) -> str:
-    """SHA-256 over the model's safetensors files, in the order of their names."""
+    """SHA-256 over the model's safetensors files, in the order of their names.
+
+    ModelError where this machine has none.
+    """
     files = _files(name)
+    if not files:
+        raise ModelError(
+            f"model.name: {name} has no safetensors files on this machine. Download it first, with "
+            f"`hf download {name}`, or name its folder."
+        )
     total = hashlib.sha256()
     for file in files:
         total.update(_sha256(file).encode())

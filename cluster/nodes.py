@@ -4,7 +4,7 @@ import contextlib
 from typing import Any
 
 import ray
-from ray._private import state, utils  # the only place that knows of drained machines and of growth
+from ray._private import state, utils  # all that knows of drained machines, growth and memory
 from ray.util.placement_group import get_current_placement_group
 
 from cluster.placement import Growth, Node

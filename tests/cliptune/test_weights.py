@@ -1,5 +1,7 @@
 """A model's files on this machine: found, told apart and measured, without loading them."""
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ import tiny
 from transformers import AutoModelForMaskedLM
 
 from cliptune import weights
+from cliptune.errors import ModelError
 from cliptune.weights import count_parameters, weights_digest
 
 
@@ -39,6 +42,30 @@ def test_what_this_machine_does_not_have_is_not_counted(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert count_parameters(name) is None
+
+
+def test_a_model_that_is_not_here_has_no_digest(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"nobody/nothing has no safetensors files .*hf download"):
+        weights_digest("nobody/nothing")
+    with pytest.raises(ModelError, match="has no safetensors files"):
+        weights_digest(str(tmp_path))
+
+
+def test_a_model_of_the_hub_is_found_where_it_was_downloaded(
+    model_dir: Path, tmp_path: Path
+) -> None:
+    cached = tmp_path / "models--nobody--model"
+    shutil.copytree(model_dir, cached / "snapshots" / "abc")
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("abc")
+    code = (
+        "from cliptune.weights import count_parameters, weights_digest\n"
+        "print(count_parameters('nobody/model'), weights_digest('nobody/model'))"
+    )
+    place = {**os.environ, "HF_HUB_CACHE": str(tmp_path)}
+    found = subprocess.check_output([sys.executable, "-c", code], env=place, text=True, timeout=100)
+    expected = f"{count_parameters(str(model_dir))} {weights_digest(str(model_dir))}"
+    assert found.strip() == expected
 
 
 def test_neither_torch_nor_transformers_is_loaded_for_it(model_dir: Path) -> None:
