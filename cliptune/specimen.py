@@ -116,7 +116,6 @@ def settings(
             size=subnetworks,
             clip_ratio=clip_ratio,
             mode="static",
-            pool=None,
             sites=sites,
             seed=seed,
         ),

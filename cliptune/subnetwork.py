@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cliptune.randomness import generator
-
 if TYPE_CHECKING:
     from cliptune.config import EnsembleConfig, Site
 
@@ -26,20 +24,11 @@ FULL_NETWORK = SubnetworkSpec(index=0, seed=0, clip_ratio=0.0, sites=())
 
 
 def ensemble(config: EnsembleConfig, generation: int) -> tuple[SubnetworkSpec, ...]:
-    """The subnetworks that score a generation: N, or the full network where none is clipped.
-
-    With a pool they are drawn from it anew, without replacement.
-    """
+    """The subnetworks that score a generation: N, or the full network where none is clipped."""
     if config.mode == "none" or config.clip_ratio == 0:
         return (FULL_NETWORK,) * config.size
     epoch = generation if config.mode == "dynamic" else None
-    indices = range(config.size) if config.pool is None else _drawn(config, config.pool, generation)
     return tuple(
         SubnetworkSpec(index, config.seed, config.clip_ratio, config.sites, epoch)
-        for index in indices
+        for index in range(config.size)
     )
-
-
-def _drawn(config: EnsembleConfig, pool: int, generation: int) -> list[int]:
-    draws = generator("pool", config.seed, generation)
-    return sorted(draws.choice(pool, config.size, replace=False).tolist())

@@ -88,15 +88,11 @@ METHODS: Mapping[str, Callable[[Sizes], Tree]] = {
 
 
 def _critics(sizes: Sizes) -> Mapping[str, Tree]:
-    """Each changes Clip-Tuning; all but `pool-one` take as many forward passes."""
-    pool: Tree = {"pool": 20}
-    one: Tree = {"ensemble": {"subnetworks": 1, **pool}}
+    """Each changes Clip-Tuning and takes as many forward passes."""
     return {
         PLAIN: {},
-        "pool": {"ensemble": pool},
-        "pool-one": one,
-        "pool-one-more": merge(one, {"search": {"budget": sizes.budget * sizes.subnetworks}}),
         "rank-mean": {"ensemble": {"mixer": "rank-mean"}},
+        "min": {"ensemble": {"mixer": "min"}},
     }
 
 

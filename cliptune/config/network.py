@@ -93,13 +93,6 @@ class EnsembleConfig(Section):
     mode: Literal["static", "dynamic", "none"] = Field(
         "static", description="fixed masks; new masks each generation; the full network alone"
     )
-    pool: int | None = Field(
-        None,
-        ge=1,
-        le=10_000,
-        description="of static masks, from which each generation draws its N; they are the same "
-        "for all generations if null",
-    )
     sites: tuple[Site, ...] = Field(
         ("embedding", "attention-output", "ffn-output"), min_length=1, description="what is thinned"
     )
@@ -114,19 +107,6 @@ class EnsembleConfig(Section):
     def _sites_differ(self) -> Self:
         if len(set(self.sites)) < len(self.sites):
             raise ValueError(f"sites must differ from each other; found {', '.join(self.sites)}")
-        return self
-
-    @model_validator(mode="after")
-    def _pool_is_larger(self) -> Self:
-        if self.pool is None:
-            return self
-        if self.mode != "static" or self.mixer == "weighted":
-            raise ValueError("pool goes with mode static, and with another mixer than weighted")
-        if self.pool < self.subnetworks:
-            raise ValueError(
-                f"pool must hold the {self.subnetworks} subnetworks of a generation, "
-                f"found {self.pool}"
-            )
         return self
 
     @model_validator(mode="after")

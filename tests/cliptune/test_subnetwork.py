@@ -43,31 +43,3 @@ def test_a_clip_ratio_of_zero_is_the_full_network_for_every_critic(mode: str) ->
 def test_as_many_networks_as_the_config_says(mode: str) -> None:
     config = EnsembleConfig(subnetworks=4, mode=mode)  # type: ignore[arg-type]
     assert len(ensemble(config, 0)) == config.size
-
-
-# A pool
-
-
-def test_every_generation_draws_its_subnetworks_from_the_pool() -> None:
-    drawn = [networks(generation, pool=8) for generation in range(40)]
-    assert all(len({spec.index for spec in each}) == 3 for each in drawn)
-    assert all(list(each) == sorted(each, key=lambda spec: spec.index) for each in drawn)
-    assert {spec for each in drawn for spec in each} == set(
-        ensemble(EnsembleConfig(subnetworks=8, seed=9), 0)
-    )
-    assert networks(7, pool=8) == drawn[7]
-    assert len(set(drawn)) > 20
-
-
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"pool": 2}, "must hold the 3 subnetworks"),
-        ({"pool": 2**63}, "less than or equal to 10000"),
-        ({"pool": 8, "mode": "dynamic"}, "goes with mode static"),
-        ({"pool": 8, "mixer": "weighted", "weights": [1, 1, 1]}, "another mixer than weighted"),
-    ],
-)
-def test_a_pool_that_makes_no_sense_is_refused(settings: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        networks(**settings)

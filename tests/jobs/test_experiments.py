@@ -107,7 +107,7 @@ def test_an_experiment_is_of_the_values_asked_for() -> None:
     found = configs("subnetworks", matrix(values=["5", "8"], tasks=["sst2"], seeds=[13]))
     assert [config.ensemble.subnetworks for config in found.values()] == [5, 8]
     assert sweep_of("clip-ratio", matrix(values=["5"]), SIZES, BASE) is None
-    assert "pool-one" in values_of(["main", "beyond"], SIZES)
+    assert "rank-mean" in values_of(["main", "beyond"], SIZES)
     assert values_of(["main"], SIZES) == []
 
 
