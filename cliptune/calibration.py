@@ -7,12 +7,11 @@ of them by one label word. A bias a class mends that, without a forward pass of 
 import numpy as np
 from numpy.typing import NDArray
 
-from cliptune.rewards import log_probabilities
 from cliptune.types import Biases, ClassScores, Labels
 
 STEPS = 100  # Newton's, at most
 LONGEST = 2.0  # step of a bias
-CLOSE = 1e-10  # step that changes nothing any more
+CLOSE = 1e-6  # step after which the next, about its square, would change nothing any more
 
 
 def class_biases(scores: ClassScores, labels: Labels) -> Biases:
@@ -24,20 +23,26 @@ def class_biases(scores: ClassScores, labels: Labels) -> Biases:
     examples of log softmax(s + b)[label], less |b|^2 / 2, is concave in the biases b, and Newton's
     steps find its maximum.
     """
-    logits = scores.astype(np.float64)
-    classes = logits.shape[-1]
+    *shape, examples, classes = scores.shape
+    logits = scores.reshape(-1, examples, classes).astype(np.float64)
+    odds = np.exp(logits - logits.max(axis=-1, keepdims=True))
     counts = np.bincount(labels, minlength=classes)
-    biases = np.zeros((*logits.shape[:-2], classes))
+    biases = np.zeros((len(logits), classes))
+    going = np.arange(len(logits))  # those whose steps are not small yet
     for _ in range(STEPS):
-        expected = np.exp(log_probabilities(logits + biases[..., None, :]))
-        gradient = counts - expected.sum(axis=-2) - biases
-        curvature = np.eye(classes) * (1 + expected.sum(axis=-2))[..., None, :]
-        curvature = curvature - np.swapaxes(expected, -1, -2) @ expected
-        step = np.linalg.solve(curvature, gradient[..., None])[..., 0]
-        biases = biases + np.clip(step, -LONGEST, LONGEST)
-        if not np.abs(step).max() > CLOSE:  # nor is what is no number
+        tried = biases[going]
+        weights = np.exp(tried - tried.max(axis=-1, keepdims=True))
+        expected = (odds if len(going) == len(odds) else odds[going]) * weights[:, None, :]
+        expected /= expected.sum(axis=-1, keepdims=True)
+        total = expected.sum(axis=-2)
+        curvature = np.eye(classes) * (1 + total)[:, None, :]
+        curvature -= np.swapaxes(expected, -1, -2) @ expected
+        step = np.linalg.solve(curvature, (counts - total - tried)[..., None])[..., 0]
+        biases[going] = tried + np.clip(step, -LONGEST, LONGEST)
+        going = going[np.abs(step).max(axis=-1) > CLOSE]  # nor those that are no numbers
+        if not len(going):
             break
-    return biases
+    return biases.reshape(*shape, classes)
 
 
 def calibrated(scores: ClassScores, biases: Biases | None) -> NDArray[np.floating]:
