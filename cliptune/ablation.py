@@ -35,7 +35,7 @@ def clip_table(work: Work, rounds: int) -> list[dict[str, Any]]:
 def _clipped(work: Work, sites: tuple[str, ...], ratio: float) -> float:
     """A round through one subnetwork of other sites and clip ratio."""
     scorer, before = work.scorer, work.scorer.config
-    update = {"sites": sites, "clip_ratio": ratio, "subnetworks": 1, "size": 1}
+    update = {"sites": sites, "clip_ratio": ratio, "subnetworks": 1}
     network = before.ensemble.model_copy(update=update)
     scorer.config = before.model_copy(update={"ensemble": network})
     try:

@@ -166,14 +166,16 @@ def clock(seconds: float) -> str:
 def differences(configs: Sequence[Config]) -> list[dict[str, Any]]:
     """Of each config the settings in which they are not all equal, by their full names.
 
-    A seed that is search.seed's in all of them says nothing more.
+    A seed that is search.seed's in all of them says nothing more. What one does not have is left
+    out, such as `cluster.actors.min` where there is a number of actors.
     """
     trees = [flat(config.model_dump(mode="json", exclude={"run_dir"})) for config in configs]
-    names = [name for name in trees[0] if len({repr(tree.get(name)) for tree in trees}) > 1]
+    every = dict.fromkeys(name for tree in trees for name in tree)
+    names = [name for name in every if len({repr(tree.get(name)) for tree in trees}) > 1]
     for seed in ("prompt.seed", "ensemble.seed"):
         if seed in names and all(tree[seed] == tree["search.seed"] for tree in trees):
             names.remove(seed)
-    return [{name: tree[name] for name in names} for tree in trees]
+    return [{name: tree[name] for name in names if name in tree} for tree in trees]
 
 
 def typed(value: Any) -> str:

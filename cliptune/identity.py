@@ -17,6 +17,7 @@ from cliptune.config import Config
 from cliptune.errors import ConfigError, RunError
 from cliptune.functions import FUNCTIONS, codes
 from cliptune.hashing import digest
+from cliptune.older import CAME
 from cliptune.processor import processor_name
 from cliptune.scorer import ModelFacts
 from cliptune.task import Split, Task
@@ -88,9 +89,12 @@ def refuse_other_settings(path: str, *, before: Config, now: Config) -> None:
 
 
 def _was_so_before(key: str, value: Any) -> bool:
-    """Whether a run that lacks it can be gone on with: a new setting's default changes nothing."""
+    """Whether a run that lacks it can be gone on with: a new setting's default changes nothing,
+    unless it was otherwise before."""
     if key in RECORDED_LATER:
         return True
+    if (setting := key.removeprefix("config.")) in CAME:
+        return bool(CAME[setting] == value)
     fields: Any = {"config": FieldInfo(annotation=Config)}
     field = None
     for part in key.split("."):

@@ -14,6 +14,7 @@ from cliptune.errors import RunError
 from cliptune.evaluation import Row
 from cliptune.hashing import digest
 from cliptune.journal import Generation, Journal, Validation, best_of, unsealed
+from cliptune.older import as_now
 from cliptune.scorer import Bill, ModelFacts
 from cliptune.storage import Folder, open_folder
 from cliptune.types import Latent
@@ -107,7 +108,7 @@ def read_config(place: str) -> dict[str, Any]:
         raise RunError(f"{place}/{CONFIG} is damaged: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise RunError(f"{place}/{CONFIG} is damaged: expected settings, found {tree!r:.60}.")
-    return tree
+    return as_now(tree)
 
 
 def read_run(kind: type[C], place: str) -> RunRecord[C]:

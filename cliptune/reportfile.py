@@ -9,10 +9,11 @@ from cliptune.errors import ConfigError
 
 
 def writable(file: Path | None) -> Path | None:
-    """The file for the report, emptied; refused before anything is measured."""
+    """The file for the report; refused before anything is measured. What it holds stays until
+    there is another."""
     try:
         if file is not None:
-            file.write_text("", encoding="utf-8")
+            file.open("a").close()
     except OSError as error:
         raise ConfigError(f"--json: {file} cannot be written: {error.strerror}.") from None
     return file

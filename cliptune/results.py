@@ -1,5 +1,6 @@
 """Results, a row a search: the paper's table, and differences between methods with intervals."""
 
+import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -59,8 +60,9 @@ LEVEL = 95  # percent
 
 
 def results_of(rows: Iterable[Row], experiment: str) -> list[Row]:
-    """A row a search that is done; of experiments that tell of the template, the manual prompts."""
-    done = [row for row in rows if row["state"] == "done"]
+    """A row a search that is done and can be read; of experiments that tell of the template, the
+    manual prompts."""
+    done = [row for row in rows if row["state"] == "done" and "accuracy.tuned.test" in row]
     found = [_result(row, experiment) for row in done]
     if experiment not in (MAIN, WORDS):
         return found
@@ -88,7 +90,7 @@ def read_results(place: str) -> list[Row]:
     try:
         table = pq.read_table(pa.BufferReader(content))
         rows: list[Row] = table.select(SCHEMA.names).cast(SCHEMA).to_pylist()
-    except (pa.ArrowException, KeyError, ValueError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         what = " ".join(str(error).split())
         raise RunError(f"{place}/{RESULTS} does not hold results: {what:.200}") from None
     return rows
@@ -158,21 +160,29 @@ class Difference:
     """One method's test accuracy less another's, in points, over the cells that both have."""
 
     mean: float
-    low: float
+    low: float  # of the interval; NaN where one cell alone tells nothing
     high: float
     cells: int
     better: int  # cells in which the first is
 
     def __str__(self) -> str:
+        if math.isnan(self.low):
+            return f"{self.mean:+.1f}"
         return f"{self.mean:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
 
 
 def difference(firsts: Sequence[Row], seconds: Sequence[Row]) -> Difference | None:
-    """Of test accuracy, paired over (task, seed), with the percentile bootstrap's interval of 95 %.
+    """Of test accuracy, paired over (task, seed), with the bootstrap's interval of 95 %.
 
-    Cells are drawn with replacement 10,000 times, always the same ones (Efron, 1979). None where
+    Cells are drawn with replacement 10,000 times, always the same ones (Efron, 1979). The interval
+    is the expanded percentile one (Hesterberg, What teachers should know about the bootstrap,
+    2015): between the quantiles a and 1 - a of the means, where a = Phi(-sqrt(n / (n - 1)) t), t
+    is the quantile 0.975 of Student's distribution with n - 1 degrees of freedom, and n the number
+    of cells. With few of them plain percentiles are too narrow. NaN for one cell alone; None where
     no cell is in both.
     """
+    from scipy import special  # comes with the extras `sweep` and `report`
+
     first, second = (
         {(row["task"], row["seed"]): row["test_accuracy"] for row in rows}
         for rows in (firsts, seconds)
@@ -182,11 +192,11 @@ def difference(firsts: Sequence[Row], seconds: Sequence[Row]) -> Difference | No
         return None
     points = np.array([100 * (first[cell] - second[cell]) for cell in cells])
     drawn = generator("bootstrap", len(cells)).integers(len(cells), size=(RESAMPLES, len(cells)))
-    means = points[drawn].mean(axis=1)
-    low, high = np.percentile(means, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
-    return Difference(
-        float(points.mean()), float(low), float(high), len(cells), int((points > 0).sum())
-    )
+    low, high = math.nan, math.nan
+    if (n := len(cells)) > 1:
+        tail = special.ndtr(-np.sqrt(n / (n - 1)) * special.stdtrit(n - 1, (100 + LEVEL) / 200))
+        low, high = np.quantile(points[drawn].mean(axis=1), [tail, 1 - tail])
+    return Difference(float(points.mean()), float(low), float(high), n, int((points > 0).sum()))
 
 
 def differences(experiment: str, results: Sequence[Row]) -> dict[str, Difference]:

@@ -60,8 +60,8 @@ def main(
             "scorer.url: a provider gives scores of label words alone. Leave it out, and name the "
             "model itself as model.name."
         )
-    if out is not None and out.exists():
-        raise ConfigError(f"--out: {out} is there already; give a new file.")
+    if out is not None:
+        _refuse_place(out)
     config = resolve(config, cuda=torch.cuda.is_available())
     task = load_task(config.task)
     loaded = load_plain(config.model)
@@ -77,14 +77,23 @@ def main(
     trials = tuple(
         one if one in (trials[0], best) else replace(one, test_accuracy=None) for one in trials
     )
-    if out is not None:
-        verbalizer = {"verbalizer": [list(each) for each in best.words]} if best.added else {}
-        _write(out, merge(tree, {"task": verbalizer}))
     if as_json:
         value = {"tried": list(map(asdict, trials)), "best": asdict(best)}
         print(json.dumps(value, ensure_ascii=False))
     else:
-        _show(task, trials, best, out, make_console())
+        _show(task, trials, best, make_console())
+    if out is not None:
+        verbalizer = {"verbalizer": [list(each) for each in best.words]} if best.added else {}
+        _write(out, merge(tree, {"task": verbalizer}))
+        if not as_json:
+            make_console().print(f"written to {out}: cliptune search {out}", soft_wrap=True)
+
+
+def _refuse_place(out: Path) -> None:
+    if out.exists():
+        raise ConfigError(f"--out: {out} is there already; give a new file.")
+    if not out.parent.is_dir():
+        raise ConfigError(f"--out: there is no folder {out.parent}; make it first.")
 
 
 def _longer(task: Task, found: Verbalizer, added: int) -> Verbalizer:
@@ -150,9 +159,7 @@ def _write(out: Path, tree: object) -> None:
         raise ConfigError(f"--out: {out} cannot be written: {error.strerror}.") from None
 
 
-def _show(
-    task: Task, trials: Sequence[Trial], best: Trial, out: Path | None, console: Console
-) -> None:
+def _show(task: Task, trials: Sequence[Trial], best: Trial, console: Console) -> None:
     tried = Table(title="without a soft prompt", title_justify="left", title_style="bold")
     tried.add_column("words added to a class")
     tested = best.test_accuracy is not None
@@ -170,5 +177,3 @@ def _show(
         console.print(table)
     else:
         console.print(NONE_LEFT if len(trials) == 1 else NONE_BETTER)
-    if out is not None:
-        console.print(f"written to {out}: cliptune search {out}", soft_wrap=True)

@@ -15,16 +15,17 @@ from typing import Any
 
 import yaml
 
-from cliptune.errors import HeldError, RunError
+from cliptune.errors import ConfigError, HeldError, RunError
 from cliptune.record import RESULT, read_json
 from cliptune.storage import Folder, open_folder
-from cliptune.wording import flat
+from cliptune.wording import one_line
 from jobs.sweepfile import Settings, Sweep, brief, identity, labelled
 from jobs.sweepspace import points, read_space
 
 SWEEP, MANIFEST, TRIALS = "sweep.yaml", "manifest.json", "trials"
 MAY_DIFFER = ("concurrency", "failures", "base.cluster.")
 STATES = ("waiting", "done", "stopped", "failed")
+ABSENT = object()
 
 
 @dataclass
@@ -133,7 +134,7 @@ def opened(place: str, sweep: Sweep) -> Iterator[tuple[Manifest, bool]]:
         manifest = Manifest(folder, sweep)
         begun = folder.exists(MANIFEST)
         if begun:
-            _refuse_another(folder, _read(folder), _plain(sweep))
+            _refuse_another(folder, _plain(_read(folder)), _plain(sweep))
             manifest.read()
         folder.write(SWEEP, _yaml(sweep))
         yield manifest, begun
@@ -150,7 +151,7 @@ def grown(place: str, sweep: Sweep, beside: Sequence[str] = ()) -> Iterator[Mani
     with _held(place) as folder:
         whole = sweep
         if folder.exists(SWEEP):
-            before, now = _read(folder), _plain(sweep)
+            before, now = _plain(_read(folder)), _plain(sweep)
             whole = Sweep.model_validate(_joined(folder, before, now))
         manifest = Manifest(folder, whole)
         done = {key: run for other in beside for key, run in _done(open_folder(other))}
@@ -172,13 +173,17 @@ def _done(folder: Folder) -> Iterator[tuple[str, str]]:
     """The trials of a sweep that have a result, by what they are: their run directories."""
     if not folder.exists(SWEEP):
         return
-    sweep = Sweep.model_validate(_read(folder))
+    sweep = _read(folder)
     manifest = Manifest(folder, sweep)
     for settings in points(sweep, read_space(sweep)):
         for seed in sweep.seeds:
             entry = Entry(name_of(settings, seed), settings, seed)
             if manifest.has_result(entry):
-                yield identity(sweep, settings, seed), manifest.run_dir(entry)
+                try:
+                    key = identity(sweep, settings, seed)
+                except ConfigError:  # of another version: no search of this one is the same
+                    continue
+                yield key, manifest.run_dir(entry)
 
 
 def _copy(source: Folder, target: Folder, part: str = "") -> None:
@@ -208,7 +213,7 @@ def _held(place: str) -> Iterator[Folder]:
         yield folder
 
 
-def _joined(folder: Folder, before: Any, now: dict[str, Any]) -> dict[str, Any]:
+def _joined(folder: Folder, before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
     """Two sweeps as one, with the cases, the values and the seeds of both."""
     both = {**now, "space": {}, "seeds": list(dict.fromkeys([*before["seeds"], *now["seeds"]]))}
     for name in now["space"] | before["space"]:
@@ -233,19 +238,19 @@ def _joined(folder: Folder, before: Any, now: dict[str, Any]) -> dict[str, Any]:
     return both
 
 
-def _read(folder: Folder) -> Any:
+def _read(folder: Folder) -> Sweep:
     try:
-        return yaml.safe_load(folder.read(SWEEP))
+        return Sweep.model_validate(yaml.safe_load(folder.read(SWEEP)))
     except (ValueError, yaml.YAMLError) as error:
-        raise RunError(f"{folder.place}/{SWEEP} is damaged: {error}.") from None
+        raise RunError(f"{folder.place}/{SWEEP} is damaged: {one_line(error)}.") from None
 
 
-def _refuse_another(folder: Folder, before: Any, now: dict[str, Any]) -> None:
-    before, after = flat(before), flat(now)
+def _refuse_another(folder: Folder, then: dict[str, Any], now: dict[str, Any]) -> None:
+    before, after = _leaves(then), _leaves(now)
     other = [
         f"{name} is {_said(after, name)}, there it is {_said(before, name)}"
         for name in dict.fromkeys((*after, *before))
-        if before.get(name) != after.get(name) and not name.startswith(MAY_DIFFER)
+        if before.get(name, ABSENT) != after.get(name, ABSENT) and not name.startswith(MAY_DIFFER)
     ]
     if other:
         raise _another(folder, other)
@@ -256,6 +261,15 @@ def _another(folder: Folder, differences: Sequence[str]) -> RunError:
         f"{folder.place} holds another sweep: {'; '.join(differences[:4])}. Give another folder "
         "with --into, or the same sweep to go on with it."
     )
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """By full name; in the space a case that changes nothing is one as well."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        inner = isinstance(value, Mapping) and (value or not prefix.startswith("space."))
+        leaves |= _leaves(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
+    return leaves
 
 
 def _said(tree: Mapping[str, Any], name: str) -> str:

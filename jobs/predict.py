@@ -27,7 +27,7 @@ from cliptune.streams import (
     texts_chunk,
 )
 from cliptune.task import text_columns, unlabelled
-from cliptune.writers import WRITERS, Writer, writing
+from cliptune.writers import WRITERS, Writer, partial, writing
 from jobs.signals import Stopped, leave, stopping
 
 STDIN = "standard input"
@@ -53,7 +53,8 @@ def main(
     refuse_odd(texts, file, kind, out)
     record = read_run(Config, place)
     wanted = text_columns(record.config.task)
-    count = None if texts or file is None else counted(file, wanted, own_columns(record, ensemble))
+    own = own_columns(record, ensemble)
+    count = None if texts or file is None else counted(file, wanted, own)
     progress = _progress()
     written: Writer | None = None
     try:
@@ -66,6 +67,7 @@ def main(
             with nullcontext() if out is None else writing(out) as written:
                 progress.update(bar, description="Predicting", total=count)
                 for chunk in chunks(texts, file, kind, wanted, batch):
+                    refuse_taken(chunk, own, file or STDIN)
                     found = predictor.answer(chunk.rows, networks)
                     give(chunk, found, written, as_json=as_json)
                     progress.advance(bar, len(found))
@@ -97,7 +99,8 @@ def refuse_odd(texts: Sequence[str], file: Path | None, kind: str | None, out: P
         raise ConfigError(f"--format must be one of {', '.join(STREAMS)}; found {kind}.")
     if out is not None and out.suffix.lower() not in WRITERS:
         raise ConfigError(f"--out must end in {', '.join(WRITERS)}; found {out}.")
-    if out is not None and file is not None and out.resolve() == file.resolve():
+    written = () if out is None else (out.resolve(), partial(out).resolve())
+    if file is not None and file.resolve() in written:
         raise ConfigError(f"--out would replace what is read, {file}; give it another name.")
 
 
@@ -112,15 +115,20 @@ def counted(file: Path, wanted: Wanted, own: Sequence[str]) -> int:
     count = 0
     for chunk in read_chunks(file, wanted, AT_ONCE):
         unlabelled(chunk.rows, wanted)
-        if taken := [name for name in chunk.records[0] if name in own]:
-            raise TaskError(
-                f"{file} has a column {taken[0]} already, which the predictions would have; rename "
-                "it, or leave it out."
-            )
+        refuse_taken(chunk, own, file)
         count += len(chunk.records)
     if not count:
         raise TaskError(f"{file} is empty; expected examples.")
     return count
+
+
+def refuse_taken(chunk: Chunk, own: Sequence[str], place: Path | str) -> None:
+    """Refuse columns that predictions would take the place of."""
+    if taken := [name for name in chunk.records[0] if name in own]:
+        raise TaskError(
+            f"{place} has a column {taken[0]} already, which the predictions would have; rename "
+            "it, or leave it out."
+        )
 
 
 def chunks(

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.table import Table
 
-from cliptune.errors import RunError
+from cliptune.errors import CliptuneError
 from cliptune.evaluation import CALIBRATED, ENSEMBLE, MANUAL, TUNED
 from cliptune.metrics import f1
 from cliptune.record import CONFUSION, RunRecord, is_run, read_run
@@ -69,8 +69,10 @@ def row_of(entry: Entry, run_dir: str) -> Row:
     }
     try:
         record = read_run(ClusterSearch, run_dir) if is_run(run_dir) else None
-    except RunError:  # of a search that did not come to begin
+    except CliptuneError as error:  # such as that it did not come to begin, or is damaged
         record = None
+        if entry.state in ("done", "stopped"):
+            row["error"] = str(error)
     if record is None:
         return {**row, "search.seed": entry.seed}
     config = flat(record.config.model_dump(mode="json"))

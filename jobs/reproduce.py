@@ -45,11 +45,13 @@ from jobs.experiments import (
 from jobs.ranking import Row, parquet
 from jobs.sweep import Prepared, carry_on, list_trials, place_of, prepare, refuse_failures
 from jobs.sweepdisplay import choose
+from jobs.sweepfile import brief, has_seed
 from jobs.sweepplan import SweepPlan
 from jobs.words import make_console
 
 TABLES, SETTINGS = "results.md", "settings.json"
 WIDE = 400  # columns
+DIGITS = 18  # of a seed
 
 
 def main(
@@ -71,6 +73,8 @@ def main(
     base = read_tree(words, {"search": {"budget": budget}})
     if "run_dir" in base:
         raise ConfigError("run_dir: every search has its own under --into; leave it out.")
+    if has_seed(base):
+        raise ConfigError("search.seed: --seeds is for that; leave it out.")
     sizes = _sizes(base, budget)
     matrix = Matrix(
         tasks=named(tasks, list(TASKS), "--tasks"),
@@ -102,13 +106,17 @@ def _refuse_other_settings(place: str, base: dict[str, Any]) -> None:
     folder.make()
     now = {name: value for name, value in flat(base).items() if not name.startswith("cluster.")}
     before = flat(read_json(folder, SETTINGS)) if folder.exists(SETTINGS) else now
-    if other := [name for name in {**before, **now} if before.get(name) != now.get(name)]:
+    if other := [name for name in {**before, **now} if _said(before, name) != _said(now, name)]:
         first = other[0]
         raise RunError(
-            f"{place} holds results of other settings: {first} is {now.get(first)}, there it is "
-            f"{before.get(first)}. Give another folder with --into."
+            f"{place} holds results of other settings: {first} is {_said(now, first)}, there it is "
+            f"{_said(before, first)}. Give another folder with --into."
         )
     folder.write(SETTINGS, (json.dumps(now, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def _said(settings: dict[str, Any], name: str) -> str:
+    return brief(settings[name]) if name in settings else "not given"
 
 
 def _run(prepared: dict[str, Prepared], place: str, *, as_json: bool) -> None:
@@ -116,11 +124,12 @@ def _run(prepared: dict[str, Prepared], place: str, *, as_json: bool) -> None:
 
     A search that several of them ask for is run once.
     """
-    results = by_experiment(read_results(place)) if is_results(place) else {}
 
-    def keep(name: str, plan: SweepPlan) -> None:
-        results[name] = results_of(_valued(plan, name), name)
-        _write(place, results)
+    def known() -> dict[str, list[Row]]:
+        return by_experiment(read_results(place)) if is_results(place) else {}
+
+    def keep(name: str, plan: SweepPlan) -> None:  # beside what others have added meanwhile
+        _write(place, {**known(), name: results_of(_valued(plan, name), name)})
 
     plans = [
         carry_on(
@@ -132,6 +141,7 @@ def _run(prepared: dict[str, Prepared], place: str, *, as_json: bool) -> None:
         )
         for name, one in prepared.items()
     ]
+    results = known()
     if as_json:
         print(json.dumps({"directory": place, "results": list(chain(*results.values()))}))
     else:
@@ -172,9 +182,10 @@ def _seeds(asked: str | None) -> list[int]:
     if asked is None:
         return list(SEEDS)
     seeds = [word.strip() for word in asked.split(",")]
-    if not all(seed.isdecimal() for seed in seeds):
+    if not all(seed.isdecimal() and len(seed) <= DIGITS for seed in seeds):
         raise ConfigError(
-            f"--seeds: expected whole numbers with commas, such as 13,21; found {asked!r}."
+            f"--seeds: expected whole numbers of {DIGITS} digits at most with commas, such as "
+            f"13,21; found {asked!r}."
         )
     return list(dict.fromkeys(map(int, seeds)))
 
@@ -186,8 +197,8 @@ def _tables(results: dict[str, list[Row]]) -> list[tuple[str, Cells]]:
     for name, rows in results.items():
         if not rows:
             continue
-        question = EXPERIMENTS[name].question
-        found.append((f"{name}: {question}; test accuracy in %", table_cells(lines_of(rows))))
+        question = f": {EXPERIMENTS[name].question}" if name in EXPERIMENTS else ""
+        found.append((f"{name}{question}; test accuracy in %", table_cells(lines_of(rows))))
         if compared := differences(name, every):
             title = f"{name}: differences of test accuracy, paired by task and seed"
             found.append((title, difference_cells(compared)))

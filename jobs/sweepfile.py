@@ -88,7 +88,7 @@ def read_sweep(file: Path, words: Sequence[str]) -> Sweep:
     if isinstance(base, str):
         base = read_file(file.parent / base)
     base = {} if base is None else base
-    for word in words:
+    for word in words if isinstance(base, Mapping) else ():
         if "=" not in word:
             raise ConfigError(f"Expected section.setting=value after {file}; found {word!r}.")
         base = merge(base, parse_word(word))
@@ -98,7 +98,15 @@ def read_sweep(file: Path, words: Sequence[str]) -> Sweep:
         raise ConfigError(f"{file}: {complaint(Sweep, error, {})}") from None
     if "run_dir" in sweep.base:
         raise ConfigError(f"base.run_dir: {NOT_SWEPT['run_dir']}; leave it out.")
+    if has_seed(sweep.base):
+        raise ConfigError(f"base.search.seed: {NOT_SWEPT['search.seed']}; leave it out.")
     return sweep
+
+
+def has_seed(tree: Mapping[str, Any]) -> bool:
+    """Whether settings say the seed that every trial has of its own."""
+    search = tree.get("search")
+    return isinstance(search, Mapping) and "seed" in search
 
 
 def tree_of(sweep: Sweep, settings: Settings, seed: int) -> dict[str, Any]:

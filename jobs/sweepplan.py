@@ -164,16 +164,18 @@ def asha_of(plan: SweepPlan, configs: Sequence[ClusterSearch]) -> Asha | None:
     for entry in plan.manifest.entries:
         if entry.state in ("done", "stopped"):
             record = read_run(ClusterSearch, plan.manifest.run_dir(entry))
-            past[entry.name] = list(_reports(record.generations))
+            past[entry.name] = list(_reports(record.generations, budget))
     return Asha(grace, budget, asked.reduction, past)
 
 
-def _reports(generations: Sequence[Generation]) -> Iterator[Report]:
-    """What a trial has reported while it ran."""
-    for done in range(1, len(generations) + 1):
-        prompts = sum(len(generation.fitness) for generation in generations[:done])
-        score = best_of(generations[:done]).validation.score
-        yield {"prompts_scored": prompts, "score": score}
+def _reports(generations: Sequence[Generation], budget: int) -> Iterator[Report]:
+    """What a trial has reported while it ran: of its last generation nothing (see `report`)."""
+    prompts, best = 0, generations[:1]
+    for generation in generations:
+        prompts += len(generation.fitness)
+        best = [best_of([*best, generation])]
+        if prompts < budget:
+            yield {"prompts_scored": prompts, "score": best[0].validation.score}
 
 
 def _placed(

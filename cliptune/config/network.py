@@ -45,7 +45,7 @@ class PromptConfig(Section):
     """The soft prompt and the space in which it is searched."""
 
     length: int = Field(50, ge=1, le=10_000, description="prompt vectors, L")
-    dimension: int = Field(500, ge=1, le=100_000, description="size of a layer's latent, d")
+    dimension: int = Field(500, ge=1, le=10_000_000, description="size of a layer's latent, d")
     layers: int = Field(
         1,
         ge=1,

@@ -54,10 +54,9 @@ def _tables(records: Sequence[Record], outcomes: Sequence[Outcome]) -> list[Tabl
     title = "Accuracy of the chosen prompts: on validation, and by row of their tables on test"
     tables = [Table(title, columns, rows, words=(1, 8), keyed=True)]
     settings = differences([record.config for record in records])
-    if settings[0]:
-        names = list(settings[0])
+    if names := list(dict.fromkeys(name for each in settings for name in each)):
         cells = [
-            [key, *(typed(each[name]) for name in names)]
+            [key, *(typed(each[name]) if name in each else "" for name in names)]
             for key, each in zip(keys, settings, strict=True)
         ]
         title, words = "Settings in which they differ", range(1, len(names) + 1)

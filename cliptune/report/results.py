@@ -62,9 +62,10 @@ def _table(title: str, cells: Cells) -> Table:
 
 def _pictures(results: Sequence[Row]) -> Iterator[Picture]:
     for name, rows in by_experiment(results).items():
-        if name == MAIN:
+        if all(row["value"] is None for row in rows):
             by_method = partial(scores, name="method", lines=_by_task(rows))
-            yield Picture("methods", "Test accuracy by method", BARS, by_method)
+            key = "methods" if name == MAIN else name
+            yield Picture(key, f"Test accuracy by method: {name}", BARS, by_method)
         else:
             yield from _of_values(name, rows)
         if found := differences(name, results):
@@ -113,11 +114,11 @@ def _tests(rows: Sequence[Row], **wanted: str | None) -> list[float]:
     ]
 
 
-def _number(value: str) -> float | str:
+def _number(value: str | None) -> float | str:
     try:
-        return float(value)
+        return "" if value is None else float(value)
     except ValueError:
-        return value
+        return value or ""
 
 
 def intervals(look: Look, found: dict[str, Difference]) -> Figure:

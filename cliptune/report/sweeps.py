@@ -166,7 +166,7 @@ def _lines_by(groups: Sequence[Group], name: str, other: str, columns: Mapping[s
     if len(values) > LINES:
         return {}
     lines = {
-        _name(value): _points(
+        _said(value): _points(
             [group for group in groups if _key(group.values[other]) == _key(value)], name, column
         )
         for value in values
@@ -194,8 +194,13 @@ def _sorted(values: Mapping[str, Any]) -> list[Any]:
     return sorted(found) if all(map(is_number, found)) else found
 
 
+def _said(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else typed(value)
+
+
 def _name(value: Any) -> str:
-    text = ", ".join(map(str, value)) if isinstance(value, list) else typed(value)
+    """As there is room for it in a picture."""
+    text = _said(value)
     return text if len(text) <= NAME else f"{text[: NAME - 1]}…"
 
 
@@ -215,7 +220,7 @@ def _over_numbers(look: Look, name: str, lines: Lines) -> Figure:
             [point.value for point in points],
             [point.score.mean for point in points],
             yerr=_bars(points),
-            label=line,
+            label=_name(line),
             marker=MARKERS[number % len(MARKERS)],
             markersize=4,
             capsize=3,
@@ -255,7 +260,7 @@ def _by_name(look: Look, name: str, lines: Lines) -> Figure:
             [point.score.mean for point in points],
             [places[_key(point.value)] + beside for point in points],
             xerr=_bars(points),
-            label=line,
+            label=_name(line),
             marker="o",
             markersize=4,
             capsize=3,

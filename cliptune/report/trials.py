@@ -45,9 +45,14 @@ class Group:
     def done(self) -> list[Row]:
         return [row for row in self.trials if row["state"] == "done"]
 
+    @property
+    def seen(self) -> list[Row]:
+        """Those that have something to say: done, or stopped since they fell behind."""
+        return [row for row in self.trials if row["state"] in ("done", "stopped")]
+
     def measured(self, column: str) -> Measured | None:
-        """Over the trials that came to their end; None where none of them has it."""
-        return measured([row.get(column) for row in self.done])
+        """Over the trials that have it, as the ranking has it; None where none has."""
+        return measured([row.get(column) for row in self.seen])
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from cliptune.reportfile import writable, write
 def test_a_report_is_written_as_json_where_it_was_asked_for(tmp_path: Path) -> None:
     file = writable(tmp_path / "report.json")
     assert file is not None
-    assert file.read_bytes() == b""
     write({"a": [1, 2]}, file)
     assert json.loads(file.read_text()) == {"a": [1, 2]}
 
@@ -27,3 +26,12 @@ def test_a_file_that_cannot_be_written_is_refused_by_name(tmp_path: Path) -> Non
         ConfigError, match=r"^--json: .*none/report\.json cannot be written: No such"
     ):
         writable(tmp_path / "none" / "report.json")
+
+
+def test_an_earlier_report_stays_until_there_is_another(tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    write({"a": [1, 2]}, file)
+    assert writable(file) == file
+    assert json.loads(file.read_text()) == {"a": [1, 2]}
+    write({}, file)
+    assert json.loads(file.read_text()) == {}

@@ -70,6 +70,13 @@ def test_other_experiments_have_no_manual_rows_and_name_what_they_vary() -> None
     assert (found["setting"], found["value"]) == ("clip-ratio", "0.3")
 
 
+def test_a_search_that_is_done_and_cannot_be_read_is_no_result() -> None:
+    damaged = {**row("sst2", 13, "bbt", 0.7), "error": "it is damaged"}
+    del damaged["accuracy.tuned.test"], damaged["accuracy.manual.test"]
+    found = results_of([damaged, row("sst2", 21, "bbt", 0.7)], "main")
+    assert {each["seed"] for each in found} == {21}
+
+
 def test_the_table_has_the_columns_that_are_promised() -> None:
     table = table_of(results())
     assert table.schema == SCHEMA
@@ -121,6 +128,29 @@ def test_the_interval_is_the_bootstraps() -> None:
     assert found.low == pytest.approx(-1.96 / 20, abs=0.01)
     assert found.high == pytest.approx(1.96 / 20, abs=0.01)
     assert found == differences("main", results_of(rows, "main"))["clip-static - bbt"]
+
+
+def test_the_interval_of_few_cells_holds_the_truth_about_as_often_as_it_says() -> None:
+    """Of 5 normal cells: 93 of 100 times (in 1,500), where plain percentiles hold it 85 times."""
+    draws = np.random.default_rng(0)
+    held = []
+    for _ in range(300):
+        gains = draws.normal(0, 0.02, 5)
+        firsts, seconds = (
+            results_of([row("sst2", at, method, 0.7 + gain) for at, gain in enumerate(points)], "x")
+            for method, points in (("a", gains), ("b", np.zeros(5)))
+        )
+        found = difference(firsts, seconds)
+        assert found is not None
+        held.append(found.low <= 0 <= found.high)
+    assert 0.89 < np.mean(held) < 0.97
+
+
+def test_one_cell_has_no_interval() -> None:
+    one = results_of([row("sst2", 13, "bbt", 0.5), row("sst2", 13, "clip-static", 0.6)], "main")
+    found = differences("main", one)["clip-static - bbt"]
+    assert np.isnan([found.low, found.high]).all()
+    assert str(found) == "+10.0"
 
 
 def test_what_an_experiment_varies_is_compared_with_the_main_experiments_method() -> None:

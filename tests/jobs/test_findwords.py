@@ -112,6 +112,7 @@ def test_where_no_words_are_left_the_task_stays_as_it_is(file: Path, tmp_path: P
         (["scorer.url=http://127.0.0.1:1"], "a provider gives scores of label words alone"),
         (["model.readout=encoder"], "compares texts and reads no words"),
         (["--count", "0"], "greater than or equal to 1"),
+        (["--out", "none/words.yaml"], "--out: there is no folder none; make it first"),
     ],
 )
 def test_bad_input_is_one_sentence(words: list[str], message: str, file: Path) -> None:

@@ -81,6 +81,44 @@ def test_another_sweep_is_refused_with_what_differs(tmp_path: Path) -> None:
         states(tmp_path, sweep(base={"search": {"budget": 80}}))
 
 
+@pytest.mark.parametrize(
+    ("then", "now", "words"),
+    [
+        (
+            {"wide": {"ensemble": {"clip_ratio": 0.3}}},
+            {"plain": {}},
+            "plain is {}, there it is not",
+        ),
+        ({"plain": {}}, {"wide": {"search": {"budget": 8}}}, "plain is not given, there it is {}"),
+    ],
+)
+def test_a_case_that_changes_nothing_is_a_difference_all_the_same(
+    then: dict[str, Any], now: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    with opened(str(tmp_path), sweep(space={"way": {"cases": then}})) as (manifest, _):
+        manifest.write()
+    with pytest.raises(RunError) as caught:
+        states(
+            tmp_path, sweep(space={"way": {"cases": {**then, **now} if "wide" in then else now}})
+        )
+    assert words in str(caught.value)
+
+
+def test_null_is_not_what_was_not_given(tmp_path: Path) -> None:
+    begin(tmp_path, sweep(base={"task": {"name": "agnews"}}))
+    with pytest.raises(RunError, match=r"base\.task\.verbalizer is null, there it is not given"):
+        states(tmp_path, sweep(base={"task": {"name": "agnews", "verbalizer": None}}))
+
+
+def test_a_setting_of_sweeps_that_came_later_is_no_difference(tmp_path: Path) -> None:
+    begin(tmp_path, sweep())
+    file = tmp_path / "sweep.yaml"
+    before = yaml.safe_load(file.read_text())
+    assert before.pop("asha") is None
+    file.write_text(yaml.safe_dump(before))
+    assert states(tmp_path, sweep()) == ["waiting"] * 4
+
+
 def test_two_sweeps_do_not_write_one_folder(tmp_path: Path) -> None:
     with (
         opened(str(tmp_path), sweep()),
@@ -159,3 +197,18 @@ def test_what_a_grown_sweep_already_says_does_not_change(
         grow(tmp_path, other)
     assert words in str(caught.value)
     assert "--into" in str(caught.value)
+
+
+def test_a_sweep_beside_it_whose_settings_are_of_another_version_is_passed_over(
+    tmp_path: Path,
+) -> None:
+    beside = Sweep.model_validate(
+        {"space": {"method": {"cases": {"a": {"ensemble": {"clip_ratio": 0.1}}}}}, "seeds": [0]}
+    )
+    grow(tmp_path / "beside", beside)
+    finish(tmp_path / "beside", "method-a-seed-0")
+    (tmp_path / "beside" / "trials" / "method-a-seed-0" / "config.yaml").touch()
+    file = tmp_path / "beside" / "sweep.yaml"
+    file.write_text(file.read_text().replace("clip_ratio", "no_setting"))
+    with grown(str(tmp_path / "here"), methods("a"), [str(tmp_path / "beside")]) as manifest:
+        assert [entry.state for entry in manifest.entries] == ["waiting"]

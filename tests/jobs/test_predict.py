@@ -206,6 +206,16 @@ def test_a_broken_line_of_a_file_is_refused_before_anything_is_computed(
         predicted(file=file)
 
 
+def test_a_column_that_predictions_would_have_is_refused_wherever_it_is(
+    tmp_path: Path, predicted: Predicted
+) -> None:
+    line = '{"text": "a film", "prediction": 1}\n'
+    (tmp_path / "in.jsonl").write_text(line)
+    for source in ({"file": tmp_path / "in.jsonl"}, {"stdin": line.encode()}):
+        with pytest.raises(TaskError, match="has a column prediction already"):
+            predicted(**source)
+
+
 def test_a_broken_line_of_a_stream_ends_it_and_what_was_written_stays(
     tmp_path: Path, predicted: Predicted
 ) -> None:
@@ -226,6 +236,7 @@ def test_a_broken_line_of_a_stream_ends_it_and_what_was_written_stays(
             "--out must end in .jsonl, .csv, .tsv, .parquet, .arrow, .feather; found",
         ),
         ([], {"file": Path("a.csv"), "out": Path("./a.csv")}, "would replace what is read"),
+        ([], {"file": Path("a.partial.csv"), "out": Path("a.csv")}, "would replace what is read"),
         (["a"], {"device": "tpu"}, "--device must be cpu or cuda; found tpu"),
         (["a"], {"kind": "csv"}, "--format says what standard input is"),
         ([], {"kind": "json"}, "--format must be one of jsonl, csv, .*; found json"),

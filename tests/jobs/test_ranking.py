@@ -2,6 +2,7 @@
 
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -97,3 +98,10 @@ def test_a_trial_that_never_began_has_its_settings_all_the_same(tmp_path: Any) -
     assert found["ensemble.clip_ratio"] == 0.1
     assert found["search.seed"] == 4
     assert found["state"] == "waiting"
+
+
+def test_a_run_that_is_damaged_is_said_in_its_row(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("[")
+    found = row_of(trial(0.1, 0), str(tmp_path))
+    assert "config.yaml is damaged" in found["error"]
+    assert row_of(trial(0.1, 0, "waiting"), str(tmp_path))["error"] is None

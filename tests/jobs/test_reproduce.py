@@ -79,6 +79,13 @@ def test_several_experiments_have_one_table(folder: Path, here: Here) -> None:
     assert len(results(folder)) == len(rows) + 1
 
 
+def test_what_another_process_adds_meanwhile_stays(folder: Path, here: Here) -> None:
+    words = (*SMALL, "--experiments", "clip-ratio", "--values", "0.3")
+    here.meanwhile = lambda: go(folder, *words)
+    assert go(folder, *SMALL, "--methods", "bbt").returncode == 0
+    assert {row["setting"] for row in results(folder)} == {"main", "clip-ratio"}
+
+
 def test_a_search_that_two_experiments_ask_for_is_run_once(folder: Path, here: Here) -> None:
     words = (*SMALL, "--methods", "clip-static")
     assert go(folder, *words).returncode == 0
@@ -154,7 +161,9 @@ def test_searches_are_listed_and_not_run(folder: Path, here: Here) -> None:
         (["--tasks", "sst3"], "did you mean sst2?"),
         (["--seeds", "one"], "--seeds: expected whole numbers"),
         (["--seeds", "13,-1"], "--seeds: expected whole numbers"),
+        (["--seeds", "9" * 20], "18 digits at most"),
         (["run_dir=a"], "under --into"),
+        (["search.seed=1"], "--seeds is for that"),
         (
             ["--experiments", "clip-ratio", "--methods", "bbt"],
             "nothing is left to run of --methods bbt and",

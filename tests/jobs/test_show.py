@@ -15,6 +15,9 @@ from cliptune.errors import RunError
 from cliptune.evaluation import ENSEMBLE, MANUAL, TUNED
 from cliptune.loop import search
 from cliptune.observer import Observer, Progress
+from cliptune.record import read_run
+from cliptune.report.comparison import comparison_section
+from cluster.config import ClusterSearch
 from jobs.show import main
 
 Shown = Callable[..., str]
@@ -211,6 +214,20 @@ def test_several_runs_are_told_apart_by_the_settings_that_differ(
     assert {"third", "search.budget=40", "unfinished"} <= set(third)
     assert not any("run_dir" in word or "prompt.seed" in word for word in first)
     assert "unfinished" not in first
+
+
+def test_a_number_of_actors_and_a_range_are_told_apart(shown: Shown) -> None:
+    places = [run(Path("first")), run(Path("second"))]
+    for place, actors in zip(places, ("2", "{min: 1, max: 4}"), strict=True):
+        with (Path(place) / "config.yaml").open("a") as file:
+            file.write(f"cluster: {{actors: {actors}}}\n")
+    first, second = (row.split() for row in rows(shown(*places), *places))
+    assert "cluster.actors=2" in first
+    assert {"cluster.actors.min=1", "cluster.actors.max=4"} <= set(second)
+    section = comparison_section([read_run(ClusterSearch, place) for place in places])
+    (settings,) = (table for table in section.tables if table.title.startswith("Settings"))
+    assert settings.columns == ["run", "cluster.actors", "cluster.actors.min", "cluster.actors.max"]
+    assert settings.rows == [["1", "2", "", ""], ["2", "", "1", "4"]]
 
 
 def test_several_runs_are_compared_by_what_they_reached(shown: Shown) -> None:

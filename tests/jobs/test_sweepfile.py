@@ -59,6 +59,7 @@ def test_the_base_may_be_a_file_beside_the_sweep(tmp_path: Path) -> None:
         ({"seeds": [1, 1]}, "seeds must differ"),
         ({"seeds": 0}, "seeds: expected a list"),
         ({"base": {"run_dir": "runs/a"}}, "base.run_dir"),
+        ({"base": {"search": {"seed": 7}}}, "base.search.seed: the sweep's own `seeds`"),
         ({"asha": {"grace": 0}}, "asha.grace"),
         ({"failures": -1}, "failures"),
         ({"space": {}}, "space"),
@@ -69,6 +70,11 @@ def test_a_bad_file_is_refused_by_name(tmp_path: Path, tree: dict[str, Any], wor
         read_sweep(written(tmp_path, **{**SMALL, **tree}), [])
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_base_that_is_no_mapping_is_refused_with_words_as_well(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="base: expected"):
+        read_sweep(written(tmp_path, **{**SMALL, "base": [1]}), ["search.budget=8"])
 
 
 def test_a_bad_value_in_the_grid_is_one_sentence_that_names_it() -> None:

@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 from unittest.mock import patch
@@ -26,9 +26,13 @@ class Here:
         self.failing: list[str] = []  # names that are not to succeed
         self.stop_after: int | None = None
         self.breaking_after: list[int] = []  # trials, after which Ray Tune itself fails
+        self.meanwhile: Callable[[], object] | None = None  # done once, before the first trial
 
     def run(self, plan: Plan, observer: Any, *, asha: Asha | None, **_: Any) -> None:
         self.asha = asha
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
         while trial := plan.next():
             if len(self.ran) == self.stop_after:
                 os.kill(os.getpid(), signal.SIGINT)

@@ -74,6 +74,13 @@ def test_differences_are_drawn_with_their_intervals(section: Section) -> None:
     assert tuple(ends) == pytest.approx((expected.low, expected.high))
 
 
+def test_an_experiment_of_methods_alone_is_drawn_as_the_main_one_is() -> None:
+    clipping = [row("sst2", seed, method, 0.7) for seed in (13, 21) for method in METHODS]
+    found = results_section("reproduction", [*results(), *results_of(clipping, "clipping")])
+    axes = drawn(found, "clipping").axes[0]
+    assert [text.get_text() for text in axes.get_yticklabels()] == list(METHODS)
+
+
 def test_what_an_experiment_varies_is_the_axis(section: Section) -> None:
     axes = drawn(section, "clip-ratio").axes[0]
     (container,) = axes.containers

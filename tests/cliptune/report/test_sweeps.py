@@ -97,6 +97,19 @@ def test_names_stand_below_each_other_however_long_they_are(tmp_path: Path) -> N
     assert shown == ["mean", "$m$ $m$ $m$ $m$ $m$ $…", "embedding, attention-…"]
 
 
+def test_long_names_that_begin_alike_have_a_line_each(tmp_path: Path) -> None:
+    values = [["embedding", "attention-output"], ["embedding", "attention-output", "ffn-output"]]
+    rows = [
+        trial({RATIO: p, MIXER: v}, 0, 0.5, p + 0.25 * n)
+        for p in (0.1, 0.2)
+        for n, v in enumerate(values)
+    ]
+    test = section(tmp_path, rows, [RATIO, MIXER]).pictures[0]
+    assert len(drawn(test).axes[0].containers) == 2
+    assert test.table is not None
+    assert {cells[1] for cells in test.table.rows} == {", ".join(value) for value in values}
+
+
 def test_an_axis_of_very_different_numbers_is_logarithmic(tmp_path: Path) -> None:
     rows = [trial({NUMBER: n}, 0, 0.5, 0.5) for n in (1, 2, 100)]
     assert drawn(section(tmp_path, rows, [NUMBER]).pictures[0]).axes[0].get_xscale() == "log"
@@ -113,7 +126,7 @@ def test_the_ranking_says_how_many_seeds_are_done(tmp_path: Path) -> None:
         *("1", f"{RATIO}=0.1", "2 of 2"),
         *("-0.375 ± 0.177", "62.5% ± 17.7%", "45.0% ± 7.1%", "46.0% ± 7.1%"),
     ]
-    assert table.rows[1] == ["", f"{RATIO}=0.2", "0 of 1", "", "", "", ""]
+    assert table.rows[1] == ["", f"{RATIO}=0.2", "0 of 1", "-0.500", "50.0%", "", ""]
 
 
 def test_what_failed_is_listed_with_its_reason(tmp_path: Path) -> None:

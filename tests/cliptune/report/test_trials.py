@@ -31,16 +31,18 @@ def test_trials_that_differ_in_their_seeds_are_a_group(tmp_path: Path) -> None:
     assert len(sweep.trials) == 5
 
 
-def test_means_are_of_the_trials_that_came_to_their_end(tmp_path: Path) -> None:
+def test_means_are_of_the_trials_that_have_the_score_stopped_ones_too(tmp_path: Path) -> None:
     one, other, failed = read_sweep(write(tmp_path, ROWS, [RATIO])).groups
     found = one.measured("validation.accuracy")
     assert found is not None
     assert found.mean == pytest.approx(0.75)
     assert found.deviation == pytest.approx(statistics.stdev([0.7, 0.8]))
     assert found.count == 2
-    alone = other.measured("validation.accuracy")
+    both, alone = other.measured("validation.accuracy"), other.measured("accuracy.tuned.test")
+    assert both is not None
     assert alone is not None
-    assert (alone.mean, alone.deviation, alone.count) == (0.9, None, 1)
+    assert (both.mean, both.count) == (pytest.approx(0.95), 2)
+    assert (alone.mean, alone.deviation, alone.count) == (0.5, None, 1)
     assert failed.measured("validation.accuracy") is None
     assert one.measured("accuracy.of.nothing") is None
 
@@ -55,6 +57,18 @@ def test_what_is_no_number_is_not_measured() -> None:
 def test_the_ranking_is_by_validation_and_never_by_test(tmp_path: Path) -> None:
     order = [group.setting for group in ranked(read_sweep(write(tmp_path, ROWS, [RATIO])))]
     assert order == [f"{RATIO}=0.2", f"{RATIO}=0.1", f"{RATIO}=0.5"]
+
+
+def test_a_seed_that_was_stopped_counts_in_the_ranking(tmp_path: Path) -> None:
+    """Else a setting would be the better for having its weak seeds stopped."""
+    rows = [
+        trial({RATIO: 0.1}, 0, 0.9, 0.6),
+        trial({RATIO: 0.1}, 1, 0.3, None, state="stopped"),
+        trial({RATIO: 0.2}, 0, 0.8, 0.6),
+        trial({RATIO: 0.2}, 1, 0.8, 0.6),
+    ]
+    order = [group.setting for group in ranked(read_sweep(write(tmp_path, rows, [RATIO])))]
+    assert order == [f"{RATIO}=0.2", f"{RATIO}=0.1"]
 
 
 def test_values_that_are_kept_as_json_are_what_they_were(tmp_path: Path) -> None:
