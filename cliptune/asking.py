@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound=Message)
 
-FIRST_PATIENCE = 10.0  # seconds for a provider that has not answered yet: its url may be wrong
+FIRST_PATIENCE = 10.0  # seconds for one that never said a word: its url may be wrong
 LONGEST_PAUSE = 30.0  # seconds between two tries, unless the provider asks for more
 UNHEARD = (  # what becomes of an answer on its way
     requests.ConnectionError,
@@ -47,7 +47,8 @@ class Provider:
         self.bill = Bill()
         self._lock = threading.Lock()  # of the bill
         self._over = threading.Event()
-        self._met = False  # whether it ever answered
+        self._heard = self._met = False  # whether it ever said anything; gave an answer
+        _token()
         self._http = requests.Session()
         self._http.auth = _bearer  # a ~/.netrc would come before a mere header
         for scheme in ("http://", "https://"):
@@ -142,7 +143,7 @@ class Provider:
 
     def _left(self, state: tenacity.RetryCallState, patience: float) -> float:
         """Seconds that we go on trying."""
-        limit = patience if self._met else min(patience, FIRST_PATIENCE)
+        limit = patience if self._met or self._heard else min(patience, FIRST_PATIENCE)
         return limit - (state.seconds_since_start or 0.0)
 
     def _sleep(self, seconds: float) -> None:
@@ -188,6 +189,8 @@ class Provider:
             failure = Failure.model_validate_json(answer.content)
         except ValidationError:
             failure = Failure(error="", message=f"{status} {answer.reason}.")
+        else:
+            self._heard = True
         said = f"The provider at {self.url} answered: {failure.message}"
         if status == 401:
             return ScorerError(f"{said} Give its token in the environment variable {TOKEN}.")
@@ -238,9 +241,17 @@ class _UnknownSessionError(_Again):
 
 def _bearer(request: requests.PreparedRequest) -> requests.PreparedRequest:
     """Show the token that the environment holds, to the provider alone."""
-    if token := os.environ.get(TOKEN):
+    if token := _token():
         request.headers["Authorization"] = f"Bearer {token}"
     return request
+
+
+def _token() -> str:
+    """That of the environment, such as a file's content with the newline at its end."""
+    token = os.environ.get(TOKEN, "").strip()
+    if not (token.isascii() and token.isprintable()):
+        raise ConfigError(f"{TOKEN} must be one line of ASCII characters that can be printed.")
+    return token
 
 
 def _seconds(header: str | None) -> float | None:

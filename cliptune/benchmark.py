@@ -89,9 +89,10 @@ class Options:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("population", "subnetworks", "prompt_length", "threads", "rounds", "slice"):
+        sizes = ("population", "subnetworks", "prompt_length", "threads", "rounds", "slice")
+        for name in (*sizes, "micro_batch"):
             value = getattr(self, name)
-            if value is not None and value < 1:
+            if isinstance(value, int) and value < 1:
                 raise ConfigError(f"--{name.replace('_', '-')} must be at least 1; found {value}.")
         if not 0 <= self.clip_ratio < 1:
             raise ConfigError(f"--clip-ratio must be from 0 to below 1; found {self.clip_ratio}.")

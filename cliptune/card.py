@@ -43,11 +43,18 @@ def readme(record: RunRecord[Config], how: Recipe, to: str, source: str) -> str:
         _where(how, to),
         f"```python\n{snippet(how, to)}```",
         "`class_scores` gives a score a class, in the order of the table above: the highest one "
-        "wins, and their softmax are the probabilities. An input has at most "
-        f"{how.max_tokens} tokens: a longer one, of which cliptune cuts off the text's end, is "
-        "refused here.",
+        "wins, and their softmax are the probabilities." + _limit(how),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _limit(how: Recipe) -> str:
+    if how.max_tokens is None:
+        return ""
+    return (
+        f" An input has at most {how.max_tokens} tokens: a longer one, of which cliptune cuts off "
+        "the text's end, is refused here."
+    )
 
 
 def _front_matter(record: RunRecord[Config], how: Recipe, to: str) -> str:
@@ -118,8 +125,8 @@ def _cost(record: RunRecord[Config]) -> str:
     networks = (
         "the full network alone"
         if ensemble.mode == "none"
-        else f"{ensemble.subnetworks} thinned networks, each without {ensemble.clip_ratio:.0%} of "
-        f"its units ({ensemble.mode})"
+        else f"{ensemble.subnetworks} thinned networks, each without "
+        f"{100 * ensemble.clip_ratio:g}% of its units ({ensemble.mode})"
     )
     return (
         f"{cost}.\n\nSearched by {config.search.method} in {config.prompt.dimension} dimensions, "
@@ -190,6 +197,8 @@ def _inputs(how: Recipe) -> list[str]:
         lines.append(f"at = next(i for i, (_, end) in enumerate({spans}) if end > start)")
     if located and how.readout == "causal-lm":
         lines.append("ids, seen = ids[:, :at], seen[:, :at]")
+    if how.max_tokens is None:
+        return lines
     refused = f"a text too long: {{ids.shape[1]}} tokens with its template, of {how.max_tokens}"
     return [
         *lines,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cliptune.calibration import calibrated, class_biases
 from cliptune.config import EnsembleConfig
+from cliptune.errors import ModelError
 from cliptune.journal import Validation
 from cliptune.metrics import accuracy, confusion, find_metric, macro_f1, negative_loss
 from cliptune.rewards import log_probabilities
@@ -53,6 +54,11 @@ def validate(scorer: Scorer, latent: Latent | None, biases: Biases | None = None
     """A prompt, or none, on the validation set through the full network, with its class biases."""
     latents = None if latent is None else latent[None]
     scores = scorer.class_scores(latents, "validation", [FULL_NETWORK])[0]
+    if latent is not None and not np.isfinite(scores).all():
+        raise ModelError(
+            "The full network's class scores of a prompt on the validation set are not all finite "
+            "numbers. A wider model.dtype or a smaller prompt.scale may help."
+        )
     measure = scorer.config.search.selection
     return measured(calibrated(scores, biases)[0], scorer.task["validation"].labels, measure)
 

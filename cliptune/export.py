@@ -30,6 +30,7 @@ from cliptune.types import PromptArray
 from cliptune.weights import MINILM_HUB
 
 TENSOR = "prompt"  # in prompt.safetensors
+UNLIMITED = 2**31  # tokens, more than any model has positions for
 PEFT_TASKS = {
     "masked-lm": "FEATURE_EXTRACTION",  # of the encoder, whose head is the user's to put on
     "encoder": "FEATURE_EXTRACTION",
@@ -58,7 +59,7 @@ class Recipe:
     mask: str | None  # the token that stands for {mask}
     pooling: str | None  # of an encoder, as is the temperature
     temperature: float | None
-    max_tokens: int  # of an input, without the prompt
+    max_tokens: int | None  # of an input, without the prompt; None where there is no limit
     embedding_scale: float  # of embeddings where the model multiplies them behind their layer
     biases: tuple[float, ...] | None = None  # by class, added to the scores that the model gives
 
@@ -130,9 +131,14 @@ def recipe(record: RunRecord[Config], model: FrozenModel) -> Recipe:
         mask=mask,
         pooling=record.config.model.pooling if encoder else None,
         temperature=record.config.model.temperature if encoder else None,
-        max_tokens=model.max_input - record.config.prompt.length,
+        max_tokens=_most_tokens(model.max_input, record.config.prompt.length),
         embedding_scale=scale_behind(model.module),
     )
+
+
+def _most_tokens(positions: int, prompt: int) -> int | None:
+    """What is left of the positions; a tokenizer that knows no limit says a huge one."""
+    return positions - prompt if positions < UNLIMITED else None
 
 
 def public_name(name: str) -> str:

@@ -6,6 +6,7 @@ scored, validated and journalled.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,11 +15,12 @@ from torch import Tensor
 
 from cliptune.config import Config
 from cliptune.evaluation import calibrate
-from cliptune.local import LocalScorer
+from cliptune.local import LocalScorer, within_memory
+from cliptune.scorer import Unit
 from cliptune.strategy import Strategy, Turn
 from cliptune.subnetwork import FULL_NETWORK
 from cliptune.task import Task
-from cliptune.types import Fitness, Latent, Latents
+from cliptune.types import Biases, Fitness, Latent, Latents
 
 DECAYS = 0.9, 0.999  # beta_1 and beta_2 of Adam
 EPSILON = 1e-8
@@ -29,6 +31,7 @@ class GradientDescent:
 
     termination = None
     mean = None
+    exact = False  # torch rounds by its threads and its device
 
     def __init__(
         self, gradient: Callable[[Latent], Latent], dimension: int, population: int, rate: float
@@ -51,6 +54,8 @@ class GradientDescent:
 
     def tell(self, latents: Latents, fitness: Fitness, *, replayed: bool = False) -> None:
         self._turn.told(latents, fitness, replayed)
+        if replayed:
+            self._latent = latents[-1].copy()
 
     def _step(self) -> Latent:
         """The next latent (Algorithm 1 of the paper)."""
@@ -80,19 +85,28 @@ class LossGradient:
         )
 
     def __call__(self, latent: Latent) -> Latent:
-        """`(d,)` at a latent `(d,)`."""
+        """`(d,)` at a latent `(d,)`, with smaller micro-batches where memory runs out."""
+        return self._scorer.fitting(lambda: self._at(latent))
+
+    def _at(self, latent: Latent) -> Latent:
         scorer = self._scorer
         biases = calibrate(scorer, latent)
+        scorer.model.network_changed()  # what it keeps of that cannot be gone back through
         prompt = scorer.soft_prompt(latent[None]).requires_grad_()
         gradient = torch.zeros_like(prompt)
         for unit in scorer.units(FULL_NETWORK, "train", 1, reduce=True):
-            rows = list(unit.examples)
-            scores = scorer.model.scores(prompt, scorer.model.batch(scorer.encoded["train"], rows))
-            labels = torch.tensor(scorer.task["train"].labels[rows], device=scores.device)
-            fair = scores[0] if biases is None else scores[0] + scores.new_tensor(biases[0])
-            loss = self._loss(fair, labels) / len(scorer.task["train"])
-            gradient += torch.autograd.grad(loss, prompt)[0]
+            gradient += within_memory(
+                partial(self._of_unit, unit, prompt, biases), unit.rows, scorer.config.model.device
+            )
         return scorer.soft_prompt.back(gradient[0])
+
+    def _of_unit(self, unit: Unit, prompt: Tensor, biases: Biases | None) -> Tensor:
+        scorer, rows = self._scorer, list(unit.examples)
+        scores = scorer.model.scores(prompt, scorer.model.batch(scorer.encoded["train"], rows))
+        labels = torch.tensor(scorer.task["train"].labels[rows], device=scores.device)
+        fair = scores[0] if biases is None else scores[0] + scores.new_tensor(biases[0])
+        loss = self._loss(fair, labels) / len(scorer.task["train"])
+        return torch.autograd.grad(loss, prompt)[0]
 
     def _loss(self, scores: Tensor, labels: Tensor) -> Tensor:
         """Minus the sum of `rewards.py`'s rewards of `(examples, classes)` scores."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +25,22 @@ from cliptune.weights import weights_digest
 
 if TYPE_CHECKING:
     from cliptune.config import Config
+
+T = TypeVar("T")
+
+
+def within_memory(work: Callable[[], T], rows: int, device: str) -> T:
+    """What comes of the work; OutOfMemoryError where a micro-batch of so many rows does not fit."""
+    try:
+        return work()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    torch.cuda.empty_cache()  # here nothing of the error is left, which held on to its arrays
+    raise OutOfMemoryError(
+        f"A micro-batch of {rows} rows does not fit into the memory of {device}. A shorter prompt "
+        "or text, or a smaller model, takes less."
+    )
 
 
 class LocalScorer(UnitScorer):
@@ -88,19 +104,15 @@ class LocalScorer(UnitScorer):
     def run(self, units: Sequence[Unit], latents: Latents | None) -> list[NDArray[Any]]:
         """Compute units one by one, in their order."""
         started = time.perf_counter()
+        rows = max((unit.rows for unit in units), default=0)
         try:
-            return [self._compute(unit, latents) for unit in units]
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
+            return within_memory(
+                lambda: [self._compute(unit, latents) for unit in units],
+                rows,
+                self.config.model.device,
+            )
         finally:
             self.usage.device_seconds += time.perf_counter() - started
-        torch.cuda.empty_cache()  # here nothing of the error is left, which held on to its arrays
-        rows = max(unit.rows for unit in units)
-        raise OutOfMemoryError(
-            f"A micro-batch of {rows} rows does not fit into the memory of "
-            f"{self.config.model.device}. A shorter prompt or text, or a smaller model, takes less."
-        )
 
     def prompt(self, latent: Latent) -> PromptArray:
         prompt = self.soft_prompt(latent[None])[0]

@@ -126,7 +126,7 @@ def _relive(
     for generation in past:
         off = replay(strategy, generation.latents, generation.fitness)
         furthest = max(furthest, off)
-        if off and not run.moved:
+        if off and strategy.exact and not run.moved:
             raise RunError(
                 f"{run.path}: generation {generation.number} has other candidates than the same "
                 f"search has here (by up to {off:.1e}); the journal was changed."

@@ -53,7 +53,7 @@ class Work:
 
     @property
     def forward_passes(self) -> int:
-        return sum(batch.unit.forward_passes for call in self.calls for batch in call)
+        return sum(batch.unit.rows for call in self.calls for batch in call)
 
     @property
     def tokens(self) -> int:

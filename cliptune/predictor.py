@@ -163,6 +163,15 @@ class Predictor:
         networks = self.networks(ensemble=ensemble)
         return self._stream(examples, networks, at_once)
 
+    @property
+    def has_ensemble(self) -> bool:
+        """Whether there are thinned networks that can be asked."""
+        return self._config.ensemble.mode != "none" and not self._biases_missing
+
+    @property
+    def _biases_missing(self) -> bool:
+        return self._biases is not None and len(self._biases) == 1
+
     def networks(self, *, ensemble: bool) -> tuple[SubnetworkSpec, ...]:
         """Those that are asked: the full network, or the run's thinned ones."""
         if not ensemble:
@@ -172,7 +181,7 @@ class Predictor:
                 f"{self.run_dir} has no thinned networks to ask: its ensemble.mode is none. Leave "
                 "the ensemble out."
             )
-        if self._biases is not None and len(self._biases) == 1:
+        if self._biases_missing:
             raise ConfigError(
                 f"{self.run_dir} has not ended, so the class biases of its thinned networks are "
                 "not known yet. Leave the ensemble out, or go on with the search first."
@@ -260,7 +269,7 @@ def _here(
         for name, value in given.items()
         if value is not None
     }
-    found = validate(Config, tree)
+    found = validate(Config, tree, as_written=True)
     if found.model.device == "cuda" and not torch.cuda.is_available():
         raise ModelError("device is cuda, but there is no GPU here that torch can use.")
     return found

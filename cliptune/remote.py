@@ -7,8 +7,9 @@ where the search is. A request changes nothing at the provider, so each can be s
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,14 +81,13 @@ class RemoteScorer(UnitScorer):
         retries = self._provider.bill.retries
         results: list[Any] = [None] * len(units)
         waiting = list(self._requests(range(len(units))))
-        threads = ThreadPoolExecutor(self.workers, thread_name_prefix="cliptune-request")
         running: dict[Future[Answer], list[int]] = {}
         try:
             while waiting or running:
                 while waiting and len(running) < self.workers:
                     some = waiting.pop(0)
                     asked = question(self._opened.session, [units[i] for i in some], latents)
-                    running[threads.submit(self._ask, asked)] = some
+                    running[_begun(self._ask, asked)] = some
                 self._observer.waiting()
                 for done in wait(running, BEAT, FIRST_COMPLETED).done:
                     some = running.pop(done)
@@ -101,8 +101,6 @@ class RemoteScorer(UnitScorer):
         except BaseException:
             self._provider.give_up()
             raise
-        finally:
-            threads.shutdown(wait=False, cancel_futures=True)
         self.usage.retries += self._provider.bill.retries - retries
         return results
 
@@ -185,3 +183,17 @@ def question(session: str, units: Sequence[Unit], latents: Latents | None) -> Qu
     )
     some = None if latents is None else Array.of(np.asarray(latents[start:end], np.float64))
     return Question(session=session, units=asked, latents=some)
+
+
+def _begun(work: Callable[[Question], Answer], question: Question) -> Future[Answer]:
+    """What comes of the work, done in a thread that the end of the process does not wait for."""
+    future: Future[Answer] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work(question))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="cliptune-request", daemon=True).start()
+    return future

@@ -46,8 +46,9 @@ def hinge(scores: ClassScores, labels: Labels, margin: float) -> NDArray[np.floa
 
 
 def accuracy(scores: ClassScores, labels: Labels, margin: float) -> NDArray[np.float64]:
-    """1 where the highest score is the right class's, else 0."""
-    return np.asarray(scores.argmax(axis=-1) == labels, dtype=np.float64)
+    """1 where the highest score is the right class's, else 0; NaN where scores are no numbers."""
+    right = scores.argmax(axis=-1) == labels
+    return np.where(np.isfinite(scores).all(axis=-1), right, np.nan)
 
 
 def _of_label(values: NDArray[np.float64], labels: Labels) -> NDArray[np.float64]:

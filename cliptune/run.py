@@ -49,7 +49,7 @@ from cliptune.record import (
     read_telemetry,
 )
 from cliptune.scorer import Bill, ModelFacts
-from cliptune.storage import Folder, open_folder
+from cliptune.storage import UNFINISHED, Folder, open_folder
 from cliptune.task import Task
 from cliptune.types import Biases, Neighbours, PromptArray
 
@@ -204,7 +204,8 @@ def opened(config: Config, *, resume: bool = False) -> Iterator[RunDirectory]:
     else:
         made = folder.make() or made
     with _kept_or_removed(folder, made), folder.locked():
-        if not resume and [name for name in folder.names() if name != LEASE]:
+        names = [name for name in folder.names() if not name.endswith((LEASE, UNFINISHED))]
+        if names and not resume:
             raise RunError(
                 f"run_dir {folder.place} is not empty. Choose a new one, or go on with the search "
                 f"in it: cliptune search --resume {folder.place}"

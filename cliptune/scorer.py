@@ -91,10 +91,6 @@ class Unit:
         return (self.candidates[1] - self.candidates[0]) * len(self.examples)
 
     @property
-    def forward_passes(self) -> int:
-        return self.rows
-
-    @property
     def tokens(self) -> int:
         """What it costs: tokens that the model computes, padding included."""
         return self.rows * self.length
@@ -177,13 +173,13 @@ class UnitScorer(ABC):
 
         Where memory runs out, all of them are computed again, with smaller micro-batches.
         """
-        return self._fitting(lambda: self._score(latents, generation))
+        return self.fitting(lambda: self._score(latents, generation))
 
     def class_scores(
         self, latents: Latents | None, split: str, subnetworks: Sequence[SubnetworkSpec]
     ) -> ClassScores:
         """Class scores `(population, subnetworks, examples, classes)`, float32."""
-        return self._fitting(lambda: self._run(latents, split, subnetworks, reduce=False))
+        return self.fitting(lambda: self._run(latents, split, subnetworks, reduce=False))
 
     def canary(self) -> str:
         """SHA-256 of the bits of a generation's first unit, its class scores and its rewards.
@@ -194,7 +190,7 @@ class UnitScorer(ABC):
         used, rows = self.usage, self.micro_batch
         self.usage = Usage()
         try:
-            return self._fitting(self._canary)
+            return self.fitting(self._canary)
         finally:
             self.usage, self.micro_batch = used, rows
 
@@ -221,7 +217,8 @@ class UnitScorer(ABC):
             self._cuts[key] = list(micro_batches(lengths, candidates, self.micro_batch))
         return self._cuts[key]
 
-    def _fitting(self, work: Callable[[], T]) -> T:
+    def fitting(self, work: Callable[[], T]) -> T:
+        """What comes of the work, with micro-batches of half the size while memory runs out."""
         while True:
             try:
                 return work()
@@ -285,7 +282,7 @@ class UnitScorer(ABC):
         gathered = np.empty(shape) if reduce else np.empty((*shape, self.task.classes), np.float32)
         for (n, unit), result in zip(places, self.run(units, latents), strict=True):
             gathered[slice(*unit.candidates), n, list(unit.examples)] = result
-        self.usage.forward_passes += sum(unit.forward_passes for unit in units)
+        self.usage.forward_passes += sum(unit.rows for unit in units)
         return gathered
 
 

@@ -22,8 +22,13 @@ from pyarrow import fs
 from cliptune.errors import HeldError, RunError
 from cliptune.lease import Lease
 
+UNFINISHED = ".tmp"  # at the end of a file's name until it is written
 SCHEME = re.compile(r"^[A-Za-z][\w+.-]+://")
-CREDENTIALS = re.compile(r"^[^/]*://[^/]*:[^/]*@|[?&]\w*(key|secret|token|password|sig)\w*=", re.I)
+CREDENTIALS = re.compile(  # a secret may have a slash in it, and a port is none
+    r"^[^/]*://[^/]*:[^/]*@|^[^/]*://[^/:]*:(?!\d+/)[^@]*@"
+    r"|[?&]\w*(key|secret|token|password|sig)\w*=",
+    re.IGNORECASE,
+)
 
 
 class Folder(Protocol):
@@ -107,7 +112,7 @@ class LocalFolder:
     def write(self, name: str, content: bytes) -> None:
         """Write under a temporary name, flush to the disk, rename: whole or not there at all."""
         path = self._path / name
-        temporary = path.with_name(path.name + ".tmp")
+        temporary = path.with_name(path.name + UNFINISHED)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
@@ -187,6 +192,7 @@ class RemoteFolder:
     def __init__(self, place: str) -> None:
         self.place = place.rstrip("/")
         self._system, self._root = _system(self.place)
+        self._made: set[str] = set()
 
     def read(self, name: str) -> bytes:
         try:
@@ -199,7 +205,7 @@ class RemoteFolder:
         """Object stores show a file once it is complete; others may be left with a part of it,
         which is noticed when it is read (see journal.py)."""
         try:
-            self._system.create_dir(self._at(name).rpartition("/")[0], recursive=True)
+            self._make(self._at(name).rpartition("/")[0])
             with self._system.open_output_stream(self._at(name)) as stream:
                 stream.write(content)
         except Exception as error:
@@ -237,7 +243,7 @@ class RemoteFolder:
     def make(self) -> bool:
         new = not self.names()
         try:
-            self._system.create_dir(self._root, recursive=True)
+            self._make(self._root)
         except Exception as error:
             raise RunError(f"run_dir {self.place} cannot be made: {_reason(error)}.") from error
         return new
@@ -246,11 +252,18 @@ class RemoteFolder:
         with contextlib.suppress(Exception):
             if not self.names():
                 self._system.delete_dir(self._root)
+                self._made.clear()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         with Lease(self).held():
             yield
+
+    def _make(self, folder: str) -> None:
+        """Once, and nothing on S3, which has no folders: those above the run may not be ours."""
+        if folder not in self._made and self._system.type_name != "s3":
+            self._system.create_dir(folder, recursive=True)
+        self._made.add(folder)
 
     def _at(self, name: str) -> str:
         return f"{self._root}/{name}"

@@ -33,6 +33,8 @@ TERMINATIONS = {  # pycma's names, in words
 class Strategy(Protocol):
     """Proposes latents and learns from their fitness; higher fitness is better."""
 
+    exact: bool  # whether it asks for the same bits wherever numpy, BLAS and cma are the same
+
     @property
     def step_size(self) -> float:
         """Standard deviation of the proposals along an average axis."""
@@ -60,6 +62,7 @@ class RandomSearch:
 
     termination = None
     mean = None
+    exact = True
 
     def __init__(
         self, dimension: int, population: int, sigma: float, seed: int, layer: int = 0
@@ -88,6 +91,7 @@ class CMAES:
     """
 
     diagonal = False
+    exact = True
 
     def __init__(
         self, dimension: int, population: int, sigma: float, seed: int, layer: int = 0
@@ -142,12 +146,16 @@ class LayerByLayer:
 
     The other layers keep the latents of the best candidate so far, as in BBTv2 (Sun et al., EMNLP
     2022): its fitness is that of all layers together, whichever was searched when it was found.
-    With dynamic clipping it comes from other masks each generation: a lucky one may stay.
+    With dynamic clipping it comes from other masks each generation: a lucky one may stay. A layer
+    whose strategy sees no sense in going on has no further turn.
     """
+
+    exact = True
 
     def __init__(self, parts: Sequence[Strategy]) -> None:
         self._parts = parts
         self._turn = 0
+        self._last: str | None = None  # why the layer that was searched last has ended
         self._best: Latent | None = None
         self._fitness = -np.inf
 
@@ -157,7 +165,9 @@ class LayerByLayer:
 
     @property
     def termination(self) -> str | None:
-        return self._parts[self._turn].termination
+        """Of the layer that went on longest, once all have ended."""
+        ended = [part.termination for part in self._parts]
+        return None if None in ended else self._last
 
     @property
     def mean(self) -> Latent | None:
@@ -181,7 +191,9 @@ class LayerByLayer:
         best = int(fitness.argmax())
         if fitness[best] > self._fitness:
             self._best, self._fitness = latents[best].copy(), float(fitness[best])
-        self._turn = (self._turn + 1) % len(self._parts)
+        self._last = self._parts[self._turn].termination
+        turns = [(self._turn + n) % len(self._parts) for n in range(1, len(self._parts) + 1)]
+        self._turn = next((n for n in turns if self._parts[n].termination is None), self._turn)
 
     def _searched(self, dimension: int) -> slice:
         return slice(self._turn * dimension, (self._turn + 1) * dimension)

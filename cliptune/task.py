@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from cliptune.errors import TaskError
 from cliptune.examples import USUAL_NAMES, read_examples, read_whole
 from cliptune.formats import Rows, Wanted
-from cliptune.hashing import digest
 from cliptune.randomness import generator
 from cliptune.types import Labels
 from cliptune.wording import shown, some
@@ -151,14 +150,6 @@ class Task:
     def words_setting(self) -> str:
         """Which setting says them."""
         return "task.label_words" if self.verbalizer is None else "task.verbalizer"
-
-    def digest(self) -> str:
-        """SHA-256 of the examples, the template and the label words."""
-        examples = {
-            name: [split.texts, split.pairs, split.labels.tolist()]
-            for name, split in self.splits.items()
-        }
-        return digest([self.template.source, self.label_words, examples])
 
 
 def load_task(config: TaskConfig) -> Task:

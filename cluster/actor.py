@@ -128,7 +128,7 @@ def at_hand(config: Config) -> Config:
     The driver's are into its own copy, and each machine unpacks one wherever its Ray has its files.
     """
     model, prompt = config.model, config.prompt
-    model = model.model_copy(update={"name": _here(model.name)})
+    model = model.model_copy(update={"name": _here(model.name), "readout": _here(model.readout)})
     if prompt.file is not None:
         prompt = prompt.model_copy(update={"file": Path(_here(str(prompt.file)))})
     search = config.search.model_copy(update={"loss": _here(config.search.loss)})

@@ -41,7 +41,7 @@ class Batcher(Generic[K, I, R]):
     @property
     def waiting(self) -> int:
         """Requests whose turn has not come."""
-        return len(self._waiting)
+        return sum(not one.answer.done() for one in self._waiting)
 
     async def ask(self, key: K, items: Sequence[I], seconds: float) -> Sequence[R]:
         """The results of `items`, in their order.
@@ -49,7 +49,7 @@ class Batcher(Generic[K, I, R]):
         Raises FullError at once, TimeoutError after so many `seconds` (what waits until then is
         not computed), and what the work raises for these items.
         """
-        if len(self._waiting) >= self._queue:
+        if self.waiting >= self._queue:
             raise FullError
         request: _Request[K, I, R] = _Request(key, items)
         self._waiting.append(request)

@@ -230,7 +230,7 @@ class Fleet:
         self._end(worker)
         if self._places or (not self._begun and len(self.ready) < self._least):
             raise ScorerError(f"{worker.name} {why}.")  # a trial has no other places
-        if worker.place is not None:
+        if worker.place is not None and worker.place.node not in self._refused:
             self._refused.append(worker.place.node)
         self._observer.warning(f"{worker.name} {why}. It is not used.")
 

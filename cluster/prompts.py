@@ -66,7 +66,10 @@ class PromptHost:
         if wish.prompt not in self._predictors:
             raise ConfigError(f"prompt must be one of {_listed(names)}; found {prompt!r:.60}.")
         if ensemble and not self._info(wish.prompt).subnetworks:
-            raise ConfigError(f"{wish.prompt} has no thinned networks: ensemble must be false.")
+            raise ConfigError(
+                f"{wish.prompt} has no thinned networks that can be asked, as it was searched "
+                "without, or its search has not ended: ensemble must be false."
+            )
         return wish
 
     def examples(self, wish: Wish, texts: Sequence[str | Texts]) -> list[Texts]:
@@ -102,7 +105,7 @@ def _info(name: str, predictor: Predictor, record: RunRecord[Config]) -> PromptI
         task=config.task.name,
         label_words=predictor.label_words,
         columns=tuple(predictor.columns),
-        subnetworks=0 if config.ensemble.mode == "none" else config.ensemble.size,
+        subnetworks=config.ensemble.size if predictor.has_ensemble else 0,
         model=record.facts.name.rstrip("/").rpartition("/")[2],
         generation=predictor.generation,
         note="its search has not ended: the best prompt so far" if predictor.note else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import tempfile
 import time
 from collections import OrderedDict
@@ -47,12 +48,17 @@ NAME = "provided"  # of a session's task; the template and the label words are t
 class ModelHost:
     """A frozen model and the sessions that were opened last; not for several threads at once."""
 
-    def __init__(self, model: ModelConfig, bounds: Bounds, sessions: int, examples: int) -> None:
-        """At most so many `sessions` of so many `examples` each are kept."""
+    def __init__(
+        self, model: ModelConfig, bounds: Bounds, sessions: int, examples: int, idle: float
+    ) -> None:
+        """At most so many `sessions` of so many `examples` each are kept; one that was not asked
+        for `idle` seconds makes room for another."""
         tree = {"model": model.model_dump(mode="json")}
         self._config = resolve(validate(Config, tree), cuda=torch.cuda.is_available())
-        self._bounds, self._most, self._examples = bounds, sessions, examples
-        self._sessions: OrderedDict[str, _Session] = OrderedDict()
+        self._bounds, self._examples = bounds, examples
+        self._most, self._idle = sessions, idle
+        self._sessions: OrderedDict[str, _Session] = OrderedDict()  # the last one asked at the end
+        self._asked: dict[str, float] = {}  # when
         self._loaded: Loaded = load_plain(self._config.model)
         self.public_name = public_name(model.name)
         weights_digest(model.name)  # reads gigabytes, once
@@ -62,15 +68,26 @@ class ModelHost:
         """How many are kept."""
         return len(self._sessions)
 
-    def open(self, session: Session) -> Opened:
-        """Make the model ready for it, or find that it is."""
+    def open(self, session: Session) -> Opened | None:
+        """Make the model ready for it, or find that it is; None while there is no room for it.
+
+        Searches that go on would else take each other's place with every question.
+        """
         name = session.id()
         if name not in self._sessions:
-            while len(self._sessions) >= self._most:
-                self._sessions.popitem(last=False)
+            if len(self._sessions) >= self._most and not self._make_room():
+                return None
             self._sessions[name] = self._made(session)
-        self._sessions.move_to_end(name)
-        return self._sessions[name].opened(name, self._bounds, self.public_name)
+        return self._find(name).opened(name, self._bounds, self.public_name)
+
+    def _make_room(self) -> bool:
+        """Whether a session could go."""
+        oldest = next(iter(self._sessions))
+        if time.monotonic() - self._asked[oldest] < self._idle:
+            return False
+        del self._sessions[oldest], self._asked[oldest]
+        gc.collect()  # a model is in a cycle, and Python does not see what it holds on a device
+        return True
 
     def score(self, question: Question, check: Callable[[], None]) -> Answer:
         """Class scores of each unit on its own; `check` may raise between two of them."""
@@ -84,7 +101,7 @@ class ModelHost:
         return Answer(
             scores=tuple(map(Array.of, scores)),
             usage=Charge(
-                forward_passes=sum(unit.forward_passes for unit in units),
+                forward_passes=sum(unit.rows for unit in units),
                 tokens=sum(unit.tokens for unit in units),
                 device_seconds=time.perf_counter() - started,
             ),
@@ -103,6 +120,7 @@ class ModelHost:
                 f"session {name[:12]} is not known here (any more); send it again."
             )
         self._sessions.move_to_end(name)
+        self._asked[name] = time.monotonic()
         return self._sessions[name]
 
     def _made(self, session: Session) -> _Session:
@@ -135,7 +153,7 @@ class ModelHost:
         tree = {
             "task": task,
             "prompt": prompt,
-            "search": {"sigma": session.sigma},
+            "search": {"sigma": session.sigma, "method": "random"},  # the user's is not ours
             "model": {**session.model, "name": self._config.model.name},
         }
         config = validate(Config, tree)

@@ -41,6 +41,7 @@ class Limits:
     bytes: int = 16 * 2**20  # of a request's body
     examples: int = 100_000  # of a session
     sessions: int = 16  # kept at the same time
+    idle: float = 10.0  # seconds without a question, after which a session makes room for another
     queue: int = 16  # requests that wait
     seconds: float = 120.0  # for a request, its waiting included
     opening: float = 600.0  # seconds for a session
@@ -71,7 +72,7 @@ class Provider(Server):
         }
         self._limits = limits
         bounds = Bounds(units=limits.units, rows=limits.rows, bytes=limits.bytes)
-        self._host = ModelHost(model, bounds, limits.sessions, limits.examples)
+        self._host = ModelHost(model, bounds, limits.sessions, limits.examples, limits.idle)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._waiting = 0  # requests, the one that is computed included
         self._units = meters.counter("units", "Scored")
@@ -84,6 +85,12 @@ class Provider(Server):
     async def _open(self, request: Request) -> Response:
         session = await self._read(request, Session)
         opened = await self._turn(lambda check: self._host.open(session), self._limits.opening)
+        if opened is None:
+            text = (
+                f"{self._limits.sessions} searches are served already, and none of them rests; "
+                "--sessions of cliptune provider says how many may be."
+            )
+            raise Refused(429, "busy", text, RETRY_AFTER)
         return as_json(opened)
 
     async def _prompt(self, request: Request) -> Response:

@@ -113,6 +113,12 @@ def connected(address: str | None, cpus: int | None = None) -> Iterator[bool]:
         return
     place = address or os.environ.get("RAY_ADDRESS") or "local"
     own = place == "local"
+    if place.startswith("ray://"):
+        raise ConfigError(
+            f"cluster.address: {place} is Ray's client, which does not show a search the machines. "
+            "Give HEAD:6379 from one of the cluster's machines, or send the search there with "
+            "cliptune submit."
+        )
     _refuse_silence(place)
     try:
         with _starting():
@@ -161,7 +167,7 @@ def _starting() -> Iterator[None]:
 
 def _refuse_silence(place: str) -> None:
     """Ray itself tries for a quarter of an hour where nobody listens."""
-    host, _, port = place.removeprefix("ray://").rpartition(":")
+    host, _, port = place.rpartition(":")
     if not host or not port.isdigit():
         return
     try:

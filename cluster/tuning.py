@@ -196,6 +196,8 @@ class _Suggestions(Searcher):
         self.sign = time.monotonic()
         if error := result.get("error"):
             self._errors[trial_id] = error
+        elif "generation" in result:  # tried again: that error is over
+            self._errors.pop(trial_id, None)
         if "generation" in result or error:
             with self._kept():
                 self._plan.reported(self._names[trial_id], result)

@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -81,6 +81,7 @@ def leave(code: int) -> NoReturn:
     """End now; the interpreter's own way out takes another second with so much loaded."""
     if sys.stdout.isatty():
         sys.stdout.write("\x1b[?25h")  # the live display hides the cursor
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # nobody reads it any more
+            stream.flush()
     os._exit(code)

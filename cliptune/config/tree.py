@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, Literal, Self, TypeVar
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from cliptune.config.fields import AS_WRITTEN, Place, Section
+from cliptune.config.fields import AS_WRITTEN, Place, Section, Seed
 from cliptune.config.layers import merge, preset, presets
 from cliptune.config.network import EnsembleConfig, ModelConfig, PromptConfig
 from cliptune.config.search import ScorerConfig, StrategyConfig, WatchConfig
@@ -16,6 +16,8 @@ from cliptune.wording import complaint
 
 C = TypeVar("C", bound="Config")
 
+SEED: TypeAdapter[int] = TypeAdapter(Seed)
+MOST_CORRELATED = 10_000  # numbers of a latent that CMA-ES keeps a full covariance of
 NOT_IDENTITY = {
     "task": ("data", "subset", "splits", "columns", "labels"),
     "model": ("name",),
@@ -65,6 +67,25 @@ class Config(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _layers_are_compared_by_fitness(self) -> Self:
+        if self.ensemble.mixer == "rank-mean" and self.prompt.layers > 1:
+            raise ValueError(
+                "ensemble.mixer rank-mean compares the candidates of one generation, and deep "
+                "prompts keep the best of all: with prompt.layers above 1 choose another mixer"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _covariance_fits(self) -> Self:
+        if self.search.method == "cma-es" and self.prompt.dimension > MOST_CORRELATED:
+            raise ValueError(
+                "search.method cma-es keeps a matrix of prompt.dimension x prompt.dimension: "
+                f"expected {MOST_CORRELATED:,} at most, found {self.prompt.dimension:,}; "
+                "sep-cma-es takes more"
+            )
+        return self
+
     @model_validator(mode="before")
     @classmethod
     def _lay_over_preset(cls, tree: Any) -> Any:
@@ -105,10 +126,13 @@ def _below(name: str, task: Any) -> dict[str, Any]:
 def _share_seed(tree: dict[str, Any]) -> dict[str, Any]:
     """Give search.seed to the prompt and the ensemble where they have no seed of their own."""
     search = tree.get("search", {})
-    if isinstance(search, Mapping) and isinstance(search.get("seed"), int) and search["seed"] >= 0:
-        seeded = {section: {"seed": search["seed"]} for section in ("prompt", "ensemble")}
-        return merge(seeded, tree)
-    return tree
+    if not isinstance(search, Mapping) or "seed" not in search:
+        return tree
+    try:
+        seed = SEED.validate_python(search["seed"])
+    except ValidationError:  # said of search.seed itself
+        return tree
+    return merge({section: {"seed": seed} for section in ("prompt", "ensemble")}, tree)
 
 
 def validate(kind: type[C], tree: Mapping[str, Any], *, as_written: bool = False) -> C:

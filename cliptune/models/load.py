@@ -77,6 +77,8 @@ def load_model(
 
 def load_plain(config: ModelConfig, gpus: int = 1) -> Loaded:
     """Load the model that `model.name` names, for any task."""
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ModelError("model.device is cuda, but there is no GPU here that torch can use.")
     source = source_of(config.name)
     family = _family(source, config)
     tokenizer = _tokenizer(source)

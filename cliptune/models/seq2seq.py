@@ -8,7 +8,7 @@ stands for.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -19,9 +19,6 @@ from cliptune.models.base import Batch
 from cliptune.models.tokenize import Encoded, encode, read_ids
 from cliptune.models.words import WordModel
 from cliptune.task import Split
-
-if TYPE_CHECKING:
-    pass
 
 SENTINEL = "<extra_id_0>"  # of T5's tokenizers: stands for words that the decoder is to write
 

@@ -151,6 +151,7 @@ def provider(
     queue: Queue = 16,
     seconds: Seconds = 120,
     rows: Annotated[int, typer.Option(min=1, help="Of a micro-batch at most.")] = 4096,
+    sessions: Annotated[int, typer.Option(min=1, help="Searches served at the same time.")] = 16,
     megabytes: Megabytes = 16,
     address: RayAddress = None,
 ) -> None:
@@ -158,5 +159,7 @@ def provider(
     from jobs.provider import Limits, Stand, main
 
     stand = Stand(host, port, replicas, threads, gpus, address)
-    limits = Limits(queue=queue, seconds=seconds, rows=rows, bytes=megabytes * 2**20)
+    limits = Limits(
+        queue=queue, seconds=seconds, rows=rows, bytes=megabytes * 2**20, sessions=sessions
+    )
     main(model, words or [], stand, limits, token_file=token_file)

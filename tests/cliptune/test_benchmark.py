@@ -137,6 +137,7 @@ def test_the_options_have_the_defaults_of_the_benchmark() -> None:
     ("options", "message"),
     [
         ({"population": 0}, "--population must be at least 1; found 0."),
+        ({"micro_batch": 0}, "--micro-batch must be at least 1; found 0."),
         ({"prompt_length": -1}, "--prompt-length must be at least 1; found -1."),
         ({"clip_ratio": 1.0}, "--clip-ratio must be from 0 to below 1; found 1.0."),
         ({"sites": ("ffn",)}, "--sites knows embedding, attention-output, "),

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 from pydantic import ValidationError
@@ -125,6 +126,12 @@ def test_the_search_seed_is_shared_with_prompt_and_ensemble() -> None:
     assert config.task.seed == 0  # the examples stay the same when searches are repeated
 
 
+@pytest.mark.parametrize("seed", [np.int64(7), "7", 7.0])
+def test_a_seed_that_is_read_as_a_number_is_shared_like_one(seed: Any) -> None:
+    config = validate(Config, {"search": {"seed": seed}})
+    assert (config.search.seed, config.prompt.seed, config.ensemble.seed) == (7, 7, 7)
+
+
 def test_a_seed_of_their_own_is_kept() -> None:
     config = validate(Config, {"search": {"seed": 7}, "prompt": {"seed": 3}})
     assert (config.prompt.seed, config.ensemble.seed) == (3, 7)
@@ -176,6 +183,14 @@ def test_a_seed_of_their_own_is_kept() -> None:
         ({"run_dir": ""}, "run_dir: .*at least 1 character"),
         ({"search": {"max_seconds": float("inf")}}, "search.max_seconds: .*finite.*found inf"),
         ({"search": {"patience": 0}}, "search.patience: .*greater than or equal to 1, found 0"),
+        (
+            {"prompt": {"layers": 2}, "ensemble": {"mixer": "rank-mean"}},
+            "rank-mean compares the candidates of one generation",
+        ),
+        (
+            {"prompt": {"dimension": 20_000}},
+            "search.method cma-es keeps a matrix .* 10,000 at most, found 20,000; sep-cma-es",
+        ),
         (["sst2"], "the configuration: expected settings"),
     ],
 )

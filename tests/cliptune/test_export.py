@@ -178,6 +178,17 @@ def test_the_card_says_what_it_was_found_with(run: Path, task_dir: Path, tmp_pat
         assert f"| {split} | {examples} | `{data[split]}` |" in readme
 
 
+def test_where_there_is_no_limit_of_tokens_the_card_names_none(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cliptune.export.UNLIMITED", 1)  # as if the tokenizer said none
+    folder = exported(run, "embeddings", tmp_path / "out")
+    written = (folder / "README.md").read_text(encoding="utf-8")
+    assert "An input has at most" not in written
+    assert "too long" not in written
+    assert json.loads((folder / "prompt.json").read_text())["max_tokens"] is None
+
+
 @pytest.mark.parametrize(
     ("task", "public"),
     [

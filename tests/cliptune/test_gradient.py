@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from runs import Killed, journal_bytes, killed_at, run
+from runs import Killed, Listener, journal_bytes, killed_at, run
 
 from cliptune.calibration import calibrated, class_biases
 from cliptune.config import Config
 from cliptune.errors import ConfigError
 from cliptune.gradient import GradientDescent, LossGradient
 from cliptune.local import LocalScorer
+from cliptune.record import read_run
 from cliptune.rewards import log_probabilities
 from cliptune.subnetwork import FULL_NETWORK
 from cliptune.task import load_task
@@ -113,6 +114,64 @@ def test_a_search_by_gradients_learns_and_is_resumed_like_any_other(
         run(scorer_of(config))
     run(scorer_of(config), resume=True)
     assert journal_bytes(tmp_path / "broken") == journal_bytes(tmp_path / "whole")
+
+
+def test_an_encoder_has_a_gradient_with_class_biases(model_dir: Path, task_dir: Path) -> None:
+    """The label texts' vectors, kept from fitting the biases, cannot be gone back through."""
+    config = tiny.config(
+        model_dir,
+        task_dir,
+        model={"readout": "encoder"},
+        task={"template": "{text}"},
+        prompt={"length": 3, "dimension": NUMBERS, "projection": "identity"},
+        ensemble={"mode": "none"},
+        search={"method": "gradient", "calibrate": True},
+    )
+    slope = LossGradient(config, load_task(config.task))(np.zeros(NUMBERS))
+    assert np.isfinite(slope).all()
+    assert np.abs(slope).max() > 0
+
+
+def test_where_memory_runs_out_going_back_micro_batches_become_smaller(
+    model_dir: Path, task_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tuned(model_dir, task_dir, calibrate=False)
+    slope = LossGradient(config, load_task(config.task))
+    expected = slope(np.ones(NUMBERS))
+    model, rows = slope._scorer.model, []
+    scores = model.scores
+
+    def small(prompts: Any, batch: Any) -> Any:
+        rows.append(len(batch.ids))
+        if len(batch.ids) > 2:
+            raise torch.OutOfMemoryError
+        return scores(prompts, batch)
+
+    monkeypatch.setattr(model, "scores", small)
+    np.testing.assert_allclose(slope(np.ones(NUMBERS)), expected, rtol=1e-4, atol=1e-7)
+    assert max(rows) > 2
+    assert set(rows[-3:]) == {2}
+
+
+def test_a_run_whose_gradients_round_otherwise_goes_on_from_its_journal(
+    model_dir: Path, task_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With other threads, for instance: nobody has changed the journal."""
+    config = tuned(model_dir, task_dir, tmp_path / "run", budget=10)
+    run(scorer_of(config))
+    exact = LossGradient.__call__
+    monkeypatch.setattr(LossGradient, "__call__", lambda self, z: exact(self, z + 1e-4))
+    listener = Listener()
+    run(scorer_of(tuned(model_dir, task_dir, tmp_path / "run")), listener, resume=True)
+    assert any("round otherwise" in warning for warning in listener.warnings)
+    assert len(read_run(Config, str(tmp_path / "run")).generations) == 6
+
+
+def test_a_replayed_generation_is_where_the_next_step_begins() -> None:
+    descent = GradientDescent(lambda latent: np.ones(2), 2, 3, 0.1)
+    own = descent.ask()
+    descent.tell(own + 0.25, np.zeros(3), replayed=True)
+    np.testing.assert_allclose(descent.ask()[0], own[-1] + 0.25 - 0.1, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

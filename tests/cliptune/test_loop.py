@@ -14,7 +14,7 @@ from runs import rows as journal
 from safetensors.numpy import load_file
 
 from cliptune.config import Config
-from cliptune.errors import ConfigError, RunError, ScorerError
+from cliptune.errors import ConfigError, ModelError, RunError, ScorerError
 from cliptune.evaluation import evaluate, validate
 from cliptune.journal import Validation
 from cliptune.local import LocalScorer
@@ -140,6 +140,24 @@ def test_the_first_of_equals_is_chosen(tmp_path: Path) -> None:
             return np.zeros_like(super().class_scores(latents, split, subnetworks))
 
     assert run(Indifferent(plain(tmp_path / "run").config)).generation == 0
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_scores_on_validation_that_are_no_numbers_end_the_search(
+    value: float, tmp_path: Path
+) -> None:
+    """They would else be the best ones for good."""
+
+    class Overflows(tiny.PlainScorer):
+        def class_scores(self, latents: Any, split: str, subnetworks: Any) -> Any:
+            scores = super().class_scores(latents, split, subnetworks)
+            if split == "validation" and latents is not None:
+                scores[..., 0, 0] = value
+            return scores
+
+    scorer = Overflows(tiny.config(Path("model"), Path("data"), tmp_path / "run"))
+    with pytest.raises(ModelError, match="on the validation set are not all finite numbers"):
+        search(scorer.config, scorer)
 
 
 @pytest.mark.parametrize("mixer", ["mean", "median", "min", "rank-mean", "weighted"])

@@ -254,6 +254,14 @@ def test_an_unfinished_run_gives_its_best_prompt_so_far_and_says_so(copy: Path) 
     assert len(predictor.predict(["a good film"])) == 1
 
 
+def test_functions_of_ones_own_that_searched_are_not_needed_to_predict(copy: Path) -> None:
+    """They were registered in another process."""
+    settings = yaml.safe_load((copy / "config.yaml").read_text(encoding="utf-8"))
+    settings["ensemble"]["mixer"] = "trimmed-elsewhere"
+    (copy / "config.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    assert len(load(copy).predict(["a good film"])) == 1
+
+
 def test_a_run_of_the_cluster_is_loaded_without_it(copy: Path, predictor: Predictor) -> None:
     settings = yaml.safe_load((copy / "config.yaml").read_text(encoding="utf-8"))
     settings["cluster"] = {"actors": 2}

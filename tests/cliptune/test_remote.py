@@ -4,6 +4,7 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from email.utils import parsedate_to_datetime
@@ -141,6 +142,22 @@ def test_an_answer_that_breaks_off_is_asked_for_again(config: Config, provider: 
     provider.instead += [Response("{", headers={"content-length": "1000"}) for _ in range(2)]
     assert np.array_equal(scorer.score(latents()), local(config).score(latents()))
     assert scorer.usage.retries == 2
+
+
+def test_the_end_of_the_process_does_not_wait_for_requests_on_their_way(
+    config: Config, provider: Here
+) -> None:
+    class GivesUp(Observer):
+        seen: tuple[bool, ...] = ()
+
+        def waiting(self) -> None:
+            threads = [t for t in threading.enumerate() if t.name == "cliptune-request"]
+            self.seen += tuple(thread.daemon for thread in threads)
+
+    observer = GivesUp()
+    RemoteScorer(asking(provider, config), load_task(config.task), observer).score(latents())
+    assert observer.seen
+    assert all(observer.seen)
 
 
 def test_a_session_that_is_forgotten_is_sent_again(

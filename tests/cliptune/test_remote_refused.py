@@ -143,6 +143,33 @@ def test_a_token_is_read_from_the_environment_and_shown_to_the_provider_alone(
         assert file.is_dir() or b"s3cret" not in file.read_bytes()
 
 
+def test_a_token_with_a_newline_at_its_end_is_that_token(
+    config: Config, model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it comes out of a file or a cluster's secret."""
+    monkeypatch.setenv(TOKEN, "s3cret\n")
+    with listening(provider_of(model_dir, hashlib.sha256(b"s3cret").hexdigest())) as here:
+        assert scorer_of(asking(here, config)).score(latents()).size
+
+
+@pytest.mark.parametrize("token", ["s3c\nret", "s3crét"])
+def test_a_token_that_no_header_holds_is_refused_and_not_shown(
+    token: str, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TOKEN, token)
+    said = sentence(ConfigError, config)
+    assert said == f"{TOKEN} must be one line of ASCII characters that can be printed."
+
+
+def test_a_provider_that_is_busy_when_a_search_begins_is_waited_for_as_long_as_later(
+    config: Config, provider: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking_module, "FIRST_PATIENCE", 0.001)
+    busy = '{"error": "busy", "message": "16 requests wait already."}'
+    provider.instead += [text(429, busy, Retry_After="0.01") for _ in range(3)]
+    assert scorer_of(config).score(latents()).size
+
+
 @pytest.mark.parametrize("url", ["127.0.0.1:8400", "ftp://host", "http://me:pass@host", "http://"])
 def test_a_url_is_one_of_http_without_secrets(url: str, config: Config) -> None:
     with pytest.raises(ConfigError, match=r"scorer\.url"):

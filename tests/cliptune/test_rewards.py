@@ -33,6 +33,12 @@ def test_accuracy_is_one_where_the_right_class_leads() -> None:
     assert rewards.accuracy(SCORES, LABELS, 2.0).tolist() == [1.0, 0.0]
 
 
+def test_the_accuracy_of_what_is_no_number_is_none() -> None:
+    scores = np.array([[np.nan, 0.0], [np.inf, 0.0], [2.0, 1.0]], np.float32)
+    found = rewards.accuracy(scores, np.array([0, 0, 0]), 2.0)
+    np.testing.assert_array_equal(found, [np.nan, np.nan, 1.0])
+
+
 @pytest.mark.parametrize("name", sorted(rewards.REWARDS))
 def test_rewards_keep_leading_axes(name: str) -> None:
     many = np.stack([SCORES, -SCORES])

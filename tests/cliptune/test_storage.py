@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
+from unittest.mock import MagicMock
 
 import fsspec
 import pytest
@@ -277,6 +278,7 @@ def test_a_trailing_slash_makes_no_other_folder(memory: str) -> None:
     "place",
     [
         "s3://KEY:SECRET@bucket/run",
+        "s3://KEY:a/SECRET@bucket/run",
         "s3://bucket/run?access_key=KEY&secret_key=SECRET",
         "s3://bucket/run?region=x&secret_key=SECRET",
         "abfs://:SECRET@account.dfs.core.windows.net/run",
@@ -293,13 +295,33 @@ def test_credentials_in_a_uri_are_refused_and_never_shown(place: str) -> None:
 
 @pytest.mark.parametrize(
     "place",
-    ["abfs://container@account.dfs.core.windows.net/run", "gs://anonymous@bucket/run"],
+    [
+        "abfs://container@account.dfs.core.windows.net/run",
+        "gs://anonymous@bucket/run",
+        "http://host:8080/me@home/run",
+    ],
 )
 def test_a_container_or_a_user_in_a_uri_is_no_credential(
     place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(storage, "_system", lambda place: (None, place))
     assert open_folder(place).place == place
+
+
+@pytest.mark.parametrize(("kind", "made"), [("s3", []), ("gcs", ["bucket/run", "bucket/run/a"])])
+def test_folders_are_made_once_and_not_at_all_where_there_are_none(
+    kind: str, made: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those above a run on S3 may be nobody's to write to."""
+    system = MagicMock(type_name=kind)
+    system.get_file_info.return_value = []
+    monkeypatch.setattr(storage, "_system", lambda place: (system, "bucket/run"))
+    folder = open_folder("s3://bucket/run")
+    folder.make()
+    for name in ("a/1", "a/2", "3"):
+        folder.write(name, b"x")
+    assert [call.args[0] for call in system.create_dir.call_args_list] == made
+    assert system.open_output_stream.call_count == 3
 
 
 def test_an_unknown_scheme_is_one_sentence() -> None:

@@ -380,6 +380,21 @@ def test_layer_by_layer_finds_the_optimum_of_all_layers() -> None:
     assert np.abs(asked[-2:] - 1).max() < 0.1
 
 
+def test_a_layer_that_makes_no_difference_ends_alone() -> None:
+    def first_layer_only(latents: Latents) -> Fitness:
+        return -((latents[:, :3] - 1) ** 2).sum(axis=1)
+
+    strategy, searched = layer_by_layer(), []
+    while strategy.termination is None and len(searched) < 400:
+        latents = strategy.ask()
+        searched.append("first" if len(np.unique(latents[:, :3], axis=0)) > 1 else "second")
+        strategy.tell(latents, first_layer_only(latents))
+    assert "second" not in searched[40:]
+    assert len(searched) > 60
+    assert strategy.termination is not None
+    assert np.abs(latents[:, :3] - 1).max() < 0.1
+
+
 def test_layer_by_layer_can_be_relived() -> None:
     live, again = layer_by_layer(), layer_by_layer()
     for _ in range(5):

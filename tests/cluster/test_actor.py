@@ -124,5 +124,9 @@ def test_paths_into_the_jobs_package_are_those_of_this_machines_copy(
     monkeypatch.chdir(here)
     config = tiny.config(Path("/head/files/_ray_pkg_abc/model"), Path("/data"))
     assert at_hand(config).model.name == str(here / "model")
+    own = {"readout": "/head/files/_ray_pkg_abc/mine.py:Milder"}
+    assert at_hand(tiny.config(Path("m"), Path("d"), model=own)).model.readout == str(
+        here / "mine.py:Milder"
+    )
     for other in ("/models/_ray_pkg_other/model", "org/model"):
         assert at_hand(tiny.config(Path(other), Path("/data"))).model.name == other

@@ -91,6 +91,7 @@ def test_what_nobody_waits_for_any_more_is_not_computed() -> None:
         assert await asyncio.to_thread(worker.begun.wait, 20)
         with pytest.raises(TimeoutError):
             await batcher.ask("a", [2], 0.001)
+        assert batcher.waiting == 0
         worker.may.set()
         assert await first == [2]
         assert await batcher.ask("a", [3], 20) == [6]

@@ -181,3 +181,20 @@ def test_the_page_asks_for_the_token_and_shows_classes_and_agreement(
             assert tab.run("matchMedia('(prefers-color-scheme: dark)').matches") == dark
     said = [str(event) for event in tab.events if event["method"] == "Log.entryAdded"]
     assert all("401" in each for each in said), said  # nothing that the page's policy forbids
+
+
+def test_of_a_search_that_has_not_ended_the_full_network_alone_is_asked(
+    model_dir: Path, task_dir: Path, tmp_path: Path
+) -> None:
+    """The class biases of its thinned networks are known at its end."""
+    run = searched(model_dir, task_dir, tmp_path / "secret", search={"calibrate": True})
+    for name in ("result.json", "prompt.json", "prompt.safetensors"):
+        (run / name).unlink()
+    classifier = Classifier([Served("half", str(run))], LIMITS)
+    with listening(classifier) as half:
+        status, answer = classify(half, {"texts": TEXTS, "ensemble": True})
+        assert status == 422
+        assert "its search has not ended: ensemble must be false" in answer["message"]
+        assert "secret" not in answer["message"]
+        assert ask(half.url, "/v1/prompts")[1]["prompts"][0]["subnetworks"] == 0
+        assert classify(half, {"texts": TEXTS})[0] == 200

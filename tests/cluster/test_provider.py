@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -142,7 +143,7 @@ def test_a_session_has_one_name_wherever_it_is_opened(
 def test_sessions_share_the_models_weights_and_not_their_subnetworks(
     model_dir: Path, task_dir: Path
 ) -> None:
-    provider = provider_of(model_dir, sessions=2)
+    provider = provider_of(model_dir, sessions=2, idle=0)
     configs = [tiny.config(model_dir, task_dir, prompt={"seed": seed}) for seed in range(3)]
     names = [opened(provider, config).session for config in configs[:2]]
     thinned = {"index": 1, "seed": 3, "clip_ratio": 0.5, "sites": ["ffn-output"]}
@@ -156,6 +157,23 @@ def test_sessions_share_the_models_weights_and_not_their_subnetworks(
     opened(provider, configs[2])  # the first one makes way
     status, found = ask(provider, SCORE, question(names[0]))
     assert (status, found["error"]) == (404, "unknown_session")
+
+
+def test_searches_that_go_on_keep_their_places_and_a_further_one_waits(
+    model_dir: Path, task_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = provider_of(model_dir, sessions=1)
+    one, other = (tiny.config(model_dir, task_dir, prompt={"seed": seed}) for seed in (0, 1))
+    session = opened(provider, one).session
+    sent = session_of(other, load_task(other.task)).model_dump(mode="json")
+    status, found = ask(provider, SESSIONS, sent)
+    assert (status, found["error"]) == (429, "busy")
+    assert "1 searches are served already, and none of them rests; --sessions" in found["message"]
+    assert ask(provider, SCORE, question(session))[0] == 200
+    now = time.monotonic() + 11
+    monkeypatch.setattr("cluster.provided.time.monotonic", lambda: now)
+    assert ask(provider, SESSIONS, sent)[0] == 200
+    assert ask(provider, SCORE, question(session))[0] == 404
 
 
 @pytest.mark.parametrize(

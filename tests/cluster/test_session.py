@@ -253,6 +253,11 @@ def test_an_address_that_is_none_is_one_sentence(address: str, reason: str) -> N
     assert not ray.is_initialized()
 
 
+def test_rays_client_is_refused_with_what_to_do_instead() -> None:
+    with pytest.raises(ConfigError, match=r"HEAD:6379 .* cliptune submit"), connected("ray://h:1"):
+        pass
+
+
 @pytest.mark.parametrize(
     ("mode", "error"),
     [

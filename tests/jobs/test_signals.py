@@ -212,3 +212,20 @@ def test_a_search_killed_at_random_moments_ends_with_the_same_journal(
             except subprocess.TimeoutExpired:
                 os.kill(process.pid, signal.SIGKILL)
     assert resumed(run, folder) == uninterrupted
+
+
+def test_a_command_whose_reader_is_gone_ends_as_it_would_have() -> None:
+    code = """
+import os, sys
+from jobs.signals import leave
+reading, writing = os.pipe()
+os.dup2(writing, 1)
+os.close(writing)
+os.close(reading)
+print("nobody hears this")
+leave(130)
+"""
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, timeout=50, stderr=subprocess.PIPE, env=buffered)
+    assert (done.returncode, done.stderr) == (130, b"")
