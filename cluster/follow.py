@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import TypeVar
 
@@ -14,6 +14,7 @@ T = TypeVar("T")
 
 SILENCE = 60.0  # seconds after which a connection that says nothing is taken to be dead
 PATIENCE = 600.0  # seconds without any contact after which to give up
+HOPE = (UnreachableError,)  # that a log comes: of a job that is over, no is no
 PAUSES = (1.0, 2.0, 5.0, 10.0)  # seconds between tries to reach the cluster
 
 
@@ -26,18 +27,26 @@ def follow(
     """Show all that the job prints, each line once; returns it as it ended.
 
     Ray sends a log from its beginning on each connection, and only ever adds to it: what was shown
-    is counted, and skipped.
+    is counted, and skipped. Where connections drop, behind a proxy that lets none stay open for
+    instance, the log is asked for as a whole in between.
     """
-    shown = Shown(show)
+    shown, drops = Shown(show), 0
     while True:
         dropped = asyncio.run(_listen(remote, submission.id, shown))
         submission = _persistently(partial(remote.look, submission), remote, warn)
         if submission.over:
-            shown.part(_persistently(partial(remote.log, submission), remote, warn), 0)
+            try:
+                shown.part(_persistently(partial(remote.log, submission), remote, warn, HOPE), 0)
+            except RefusedError as error:
+                warn(f"The end of its log cannot be read: {error}")
             return submission
         if dropped:
-            warn("The connection dropped; listening again.")
-            time.sleep(PAUSES[0])
+            if not drops:
+                warn("The connection dropped; listening again.")
+            with suppress(UnreachableError, RefusedError):
+                shown.part(remote.log(submission), 0)
+            time.sleep(PAUSES[min(drops, len(PAUSES) - 1)])
+            drops += 1
 
 
 class Shown:
@@ -75,13 +84,18 @@ async def _listen(remote: Remote, id: str, shown: Shown) -> bool:
         return True
 
 
-def _persistently(ask: Callable[[], T], remote: Remote, warn: Callable[[str], None]) -> T:
-    """The cluster's answer, however often it has to be asked while there is hope."""
+def _persistently(
+    ask: Callable[[], T],
+    remote: Remote,
+    warn: Callable[[str], None],
+    hope: tuple[type[ClusterError], ...] = (UnreachableError, RefusedError),
+) -> T:
+    """The cluster's answer, however often it has to be asked while what is raised leaves `hope`."""
     until, tries = time.monotonic() + PATIENCE, 0
     while True:
         try:
             return ask()
-        except (UnreachableError, RefusedError) as error:
+        except hope as error:
             if time.monotonic() > until:
                 raise ClusterError(
                     f"No contact with the cluster at {remote.address} for "
