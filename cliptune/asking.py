@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound=Message)
 
-FIRST_PATIENCE = 10.0  # seconds for one that never said a word: its url may be wrong
+FIRST_PATIENCE = 10.0  # seconds where no provider ever answered: the url may be wrong
 LONGEST_PAUSE = 30.0  # seconds between two tries, unless the provider asks for more
 UNHEARD = (  # what becomes of an answer on its way
     requests.ConnectionError,

@@ -25,7 +25,8 @@ def class_biases(scores: ClassScores, labels: Labels) -> Biases:
     """
     *shape, examples, classes = scores.shape
     logits = scores.reshape(-1, examples, classes).astype(np.float64)
-    odds = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    with np.errstate(invalid="ignore"):  # infinite scores become NaN, which who asks refuses
+        odds = np.exp(logits - logits.max(axis=-1, keepdims=True))
     counts = np.bincount(labels, minlength=classes)
     biases = np.zeros((len(logits), classes))
     going = np.arange(len(logits))  # those whose steps are not small yet

@@ -54,13 +54,14 @@ def validate(scorer: Scorer, latent: Latent | None, biases: Biases | None = None
     """A prompt, or none, on the validation set through the full network, with its class biases."""
     latents = None if latent is None else latent[None]
     scores = scorer.class_scores(latents, "validation", [FULL_NETWORK])[0]
-    if latent is not None and not np.isfinite(scores).all():
+    fair = calibrated(scores, biases)
+    if latent is not None and not np.isfinite(fair).all():
         raise ModelError(
-            "The full network's class scores of a prompt on the validation set are not all finite "
-            "numbers. A wider model.dtype or a smaller prompt.scale may help."
+            "The full network's class scores of a prompt, on the training or the validation set, "
+            "are not all finite numbers. A wider model.dtype or a smaller prompt.scale may help."
         )
     measure = scorer.config.search.selection
-    return measured(calibrated(scores, biases)[0], scorer.task["validation"].labels, measure)
+    return measured(fair[0], scorer.task["validation"].labels, measure)
 
 
 def measured(scores: NDArray[np.floating], labels: Labels, selection: str) -> Validation:

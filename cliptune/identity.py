@@ -17,7 +17,7 @@ from cliptune.config import Config
 from cliptune.errors import ConfigError, RunError
 from cliptune.functions import FUNCTIONS, codes
 from cliptune.hashing import digest
-from cliptune.older import CAME
+from cliptune.older import CAME, WENT
 from cliptune.processor import processor_name
 from cliptune.scorer import ModelFacts
 from cliptune.task import Split, Task
@@ -75,6 +75,12 @@ def refuse_another(path: str, before: Any, now: dict[str, Any]) -> None:
         _difference(key, old.get(key), value)
         for key, value in new.items()
         if value != old.get(key) and (key in old or not _was_so_before(key, value))
+    ]
+    gone = [(f"config.{setting}", nothing) for setting, nothing in WENT.items()]
+    other += [
+        f"{key.removeprefix('config.')} is not known any more, the run's is {old[key]!r}"
+        for key, nothing in gone
+        if old.get(key, nothing) != nothing
     ]
     if other:
         raise RunError(

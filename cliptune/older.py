@@ -16,9 +16,15 @@ def as_now(tree: Mapping[str, Any]) -> dict[str, Any]:
         section, name = setting.split(".")
         if isinstance(sections.get(section), dict):
             sections[section] = {name: value, **sections[section]}
+    return sections
+
+
+def without_gone(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without those that went and did nothing, such as a run's config.yaml has them."""
+    sections = dict(tree)
     for setting, value in WENT.items():
         section, name = setting.split(".")
         kept = sections.get(section)
-        if isinstance(kept, dict) and name in kept and kept[name] == value:
+        if isinstance(kept, Mapping) and name in kept and kept[name] == value:
             sections[section] = {key: each for key, each in kept.items() if key != name}
     return sections

@@ -6,8 +6,9 @@ import base64
 import gc
 import tempfile
 import time
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,9 @@ class ModelHost:
         self._config = resolve(validate(Config, tree), cuda=torch.cuda.is_available())
         self._bounds, self._examples = bounds, examples
         self._most, self._idle = sessions, idle
-        self._sessions: OrderedDict[str, _Session] = OrderedDict()  # the last one asked at the end
-        self._asked: dict[str, float] = {}  # when
+        self._sessions: dict[str, _Session] = {}
+        self._asked: dict[str, float] = {}  # when it was asked last
+        self._awaited: Counter[str] = Counter()  # questions that wait, or are being answered
         self._loaded: Loaded = load_plain(self._config.model)
         self.public_name = public_name(model.name)
         weights_digest(model.name)  # reads gigabytes, once
@@ -80,10 +82,25 @@ class ModelHost:
             self._sessions[name] = self._made(session)
         return self._find(name).opened(name, self._bounds, self.public_name)
 
+    @contextmanager
+    def awaited(self, name: str) -> Iterator[None]:
+        """While a question waits or is answered its session stays; from any thread."""
+        self._awaited[name] += 1
+        try:
+            yield
+        finally:
+            self._awaited[name] -= 1
+            if not self._awaited[name]:
+                del self._awaited[name]
+            if name in self._asked:
+                self._asked[name] = time.monotonic()
+
     def _make_room(self) -> bool:
         """Whether a session could go."""
-        oldest = next(iter(self._sessions))
-        if time.monotonic() - self._asked[oldest] < self._idle:
+        until = time.monotonic() - self._idle
+        idle = (name for name in self._sessions if name not in self._awaited)
+        oldest = min(idle, key=self._asked.__getitem__, default=None)
+        if oldest is None or self._asked[oldest] > until:
             return False
         del self._sessions[oldest], self._asked[oldest]
         gc.collect()  # a model is in a cycle, and Python does not see what it holds on a device
@@ -119,7 +136,6 @@ class ModelHost:
             raise UnknownSessionError(
                 f"session {name[:12]} is not known here (any more); send it again."
             )
-        self._sessions.move_to_end(name)
         self._asked[name] = time.monotonic()
         return self._sessions[name]
 

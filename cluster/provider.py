@@ -87,22 +87,24 @@ class Provider(Server):
         opened = await self._turn(lambda check: self._host.open(session), self._limits.opening)
         if opened is None:
             text = (
-                f"{self._limits.sessions} searches are served already, and none of them rests; "
-                "--sessions of cliptune provider says how many may be."
+                f"all places for sessions ({self._limits.sessions}) are taken by searches that go "
+                "on; cliptune provider --sessions says how many there are."
             )
             raise Refused(429, "busy", text, RETRY_AFTER)
         return as_json(opened)
 
     async def _prompt(self, request: Request) -> Response:
         question = await self._read(request, PromptQuestion)
-        return as_json(await self._turn(lambda check: self._host.prompt(question)))
+        with self._host.awaited(question.session):
+            return as_json(await self._turn(lambda check: self._host.prompt(question)))
 
     async def _score(self, request: Request) -> Response:
         question = await self._read(request, Question)
         if (found := len(question.units)) > self._limits.units:
             most = self._limits.units
             raise Refused(413, "too_large", f"a request may have {most} units, {found} were sent.")
-        answer: Answer = await self._turn(lambda check: self._host.score(question, check))
+        with self._host.awaited(question.session):
+            answer: Answer = await self._turn(lambda check: self._host.score(question, check))
         self._units.inc(found)
         self._passes.inc(answer.usage.forward_passes)
         self._tokens.inc(answer.usage.tokens)

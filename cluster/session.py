@@ -115,9 +115,9 @@ def connected(address: str | None, cpus: int | None = None) -> Iterator[bool]:
     own = place == "local"
     if place.startswith("ray://"):
         raise ConfigError(
-            f"cluster.address: {place} is Ray's client, which does not show a search the machines. "
-            "Give HEAD:6379 from one of the cluster's machines, or send the search there with "
-            "cliptune submit."
+            f"cluster.address or RAY_ADDRESS: {place} is Ray's client, which does not show a "
+            "search the machines. Give HEAD:6379 from one of the cluster's machines, or send the "
+            "search there with cliptune submit."
         )
     _refuse_silence(place)
     try:

@@ -42,6 +42,7 @@ from jobs.experiments import (
     sweep_of,
     values_of,
 )
+from jobs.manifest import ABSENT
 from jobs.ranking import Row, parquet
 from jobs.sweep import Prepared, carry_on, list_trials, place_of, prepare, refuse_failures
 from jobs.sweepdisplay import choose
@@ -106,7 +107,9 @@ def _refuse_other_settings(place: str, base: dict[str, Any]) -> None:
     folder.make()
     now = {name: value for name, value in flat(base).items() if not name.startswith("cluster.")}
     before = flat(read_json(folder, SETTINGS)) if folder.exists(SETTINGS) else now
-    if other := [name for name in {**before, **now} if _said(before, name) != _said(now, name)]:
+    before.pop("search.seed", None)  # it never was that of a search
+    names = {**before, **now}
+    if other := [n for n in names if before.get(n, ABSENT) != now.get(n, ABSENT)]:
         first = other[0]
         raise RunError(
             f"{place} holds results of other settings: {first} is {_said(now, first)}, there it is "
@@ -129,7 +132,13 @@ def _run(prepared: dict[str, Prepared], place: str, *, as_json: bool) -> None:
         return by_experiment(read_results(place)) if is_results(place) else {}
 
     def keep(name: str, plan: SweepPlan) -> None:  # beside what others have added meanwhile
-        _write(place, {**known(), name: results_of(_valued(plan, name), name)})
+        results = known()
+        found = results_of(_valued(plan, name), name)
+        cells = list(map(_cell, found))
+        past = [row for row in results.get(name, []) if _cell(row) not in cells]
+        _write(place, {**results, name: [*found, *past]})
+
+    known()  # what is damaged is said before anything is run
 
     plans = [
         carry_on(
@@ -148,6 +157,10 @@ def _run(prepared: dict[str, Prepared], place: str, *, as_json: bool) -> None:
         _show(place, results)
     for plan in plans:
         refuse_failures(plan)
+
+
+def _cell(row: Row) -> tuple[Any, ...]:
+    return row["task"], row["seed"], row["method"], row["value"]
 
 
 def _valued(plan: SweepPlan, experiment: str) -> list[Row]:

@@ -8,7 +8,7 @@ from types import ModuleType
 
 from cliptune import limits
 from cliptune.config import TaskConfig
-from cliptune.errors import ConfigError, ScorerError
+from cliptune.errors import ConfigError, RunError, ScorerError
 from cliptune.loop import refuse_missing
 from cliptune.storage import SCHEME
 from cliptune.task import load_task
@@ -219,4 +219,11 @@ def refuse_failures(plan: SweepPlan) -> None:
         raise ScorerError(
             f"{len(failed)} of {plan.total} trials failed, {failed[0].name} for one: "
             f"{failed[0].error} The same command tries them again."
+        )
+    broken = [row for row in plan.rows.values() if row["state"] == "done" and row["error"]]
+    if broken:
+        raise RunError(
+            f"{len(broken)} of {plan.total} trials are done and cannot be read, "
+            f"{broken[0]['trial']} for one: {broken[0]['error']} Without its folder, "
+            f"{broken[0]['run_dir']}, the same command searches it again."
         )

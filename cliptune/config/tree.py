@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal, Self, TypeVar
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, ValidationInfo, model_validator
 
 from cliptune.config.fields import AS_WRITTEN, Place, Section, Seed
 from cliptune.config.layers import merge, preset, presets
@@ -12,6 +12,7 @@ from cliptune.config.search import ScorerConfig, StrategyConfig, WatchConfig
 from cliptune.config.task import TaskConfig
 from cliptune.errors import ConfigError
 from cliptune.functions import without_places
+from cliptune.older import without_gone
 from cliptune.wording import complaint
 
 C = TypeVar("C", bound="Config")
@@ -68,7 +69,9 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _layers_are_compared_by_fitness(self) -> Self:
+    def _layers_are_compared_by_fitness(self, info: ValidationInfo) -> Self:
+        if (info.context or {}).get(AS_WRITTEN):
+            return self
         if self.ensemble.mixer == "rank-mean" and self.prompt.layers > 1:
             raise ValueError(
                 "ensemble.mixer rank-mean compares the candidates of one generation, and deep "
@@ -77,7 +80,9 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _covariance_fits(self) -> Self:
+    def _covariance_fits(self, info: ValidationInfo) -> Self:
+        if (info.context or {}).get(AS_WRITTEN):
+            return self
         if self.search.method == "cma-es" and self.prompt.dimension > MOST_CORRELATED:
             raise ValueError(
                 "search.method cma-es keeps a matrix of prompt.dimension x prompt.dimension: "
@@ -97,7 +102,8 @@ class Config(Section):
             if isinstance(task, Mapping)
             else None
         )
-        merged = merge(_below(name, task), tree) if isinstance(name, str) else dict(tree)
+        tree = without_gone(tree)
+        merged = merge(_below(name, task), tree) if isinstance(name, str) else tree
         return _share_seed(merged)
 
     def identity(self) -> dict[str, Any]:

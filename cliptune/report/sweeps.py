@@ -87,7 +87,7 @@ def _ranking(sweep: Sweep) -> Table:
     names = ("validation.accuracy", "accuracy.tuned.test", "accuracy.ensemble.test")
     rows = [
         [
-            str(place) if group.done else "",
+            str(place) if group.measured("validation.score") else "",
             group.setting or "all",
             f"{len(group.done)} of {len(group.trials)}",
             _words(group.measured("validation.score"), "{:.3f}".format),
@@ -179,7 +179,7 @@ def _points(groups: Sequence[Group], name: str, column: str) -> list[Point]:
     points = []
     for value in values:
         same = [group for group in groups if _key(group.values[name]) == _key(value)]
-        score = measured([row.get(column) for group in same for row in group.done])
+        score = measured([row.get(column) for group in same for row in group.seen])
         points += [] if score is None else [Point(value, score)]
     return points
 

@@ -142,21 +142,24 @@ def test_the_first_of_equals_is_chosen(tmp_path: Path) -> None:
     assert run(Indifferent(plain(tmp_path / "run").config)).generation == 0
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("value", [np.inf, np.nan])
-def test_scores_on_validation_that_are_no_numbers_end_the_search(
-    value: float, tmp_path: Path
+@pytest.mark.parametrize("where", ["train", "validation"])
+def test_scores_that_are_no_numbers_end_the_search(
+    where: str, value: float, tmp_path: Path
 ) -> None:
     """They would else be the best ones for good."""
 
     class Overflows(tiny.PlainScorer):
         def class_scores(self, latents: Any, split: str, subnetworks: Any) -> Any:
             scores = super().class_scores(latents, split, subnetworks)
-            if split == "validation" and latents is not None:
+            if split == where and latents is not None:
                 scores[..., 0, 0] = value
             return scores
 
-    scorer = Overflows(tiny.config(Path("model"), Path("data"), tmp_path / "run"))
-    with pytest.raises(ModelError, match="on the validation set are not all finite numbers"):
+    settings = {"calibrate": True, "budget": 8}
+    scorer = Overflows(tiny.config(Path("model"), Path("data"), tmp_path / "run", search=settings))
+    with pytest.raises(ModelError, match="the validation set, are not all finite numbers"):
         search(scorer.config, scorer)
 
 

@@ -7,9 +7,10 @@ import pytest
 import runs
 import yaml
 
-from cliptune.config import Config
+from cliptune.config import Config, validate
 from cliptune.errors import ConfigError, RunError
-from cliptune.older import as_now
+from cliptune.identity import refuse_another
+from cliptune.older import as_now, without_gone
 from cliptune.record import read_run
 
 
@@ -44,7 +45,31 @@ def test_a_run_from_before_there_were_class_biases_has_none(tmp_path: Path) -> N
 
 def test_settings_of_now_stay_as_they_are() -> None:
     tree = {"search": {"calibrate": True}, "ensemble": {"mode": "none"}, "run_dir": "runs/a"}
-    assert as_now(tree) == tree
+    assert without_gone(as_now(tree)) == tree
+
+
+def test_a_runs_own_settings_can_be_searched_again() -> None:
+    config = validate(Config, {"ensemble": {"pool": None, "subnetworks": 3}})
+    assert config.ensemble.subnetworks == 3
+
+
+def test_a_run_that_a_setting_decided_that_is_gone_is_not_gone_on_with() -> None:
+    before = {"config": {"ensemble": {"mode": "static", "pool": 20}}}
+    with pytest.raises(RunError, match=r"ensemble\.pool is not known any more, the run's is 20"):
+        refuse_another("runs/a", before, {"config": {"ensemble": {"mode": "static"}}})
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"prompt": {"layers": 2}, "ensemble": {"mixer": "rank-mean"}},
+        {"prompt": {"dimension": 20_000}},
+    ],
+)
+def test_a_run_whose_settings_would_be_refused_now_can_be_read(sections: dict[str, Any]) -> None:
+    validate(Config, sections, as_written=True)
+    with pytest.raises(ConfigError):
+        validate(Config, sections)
 
 
 def test_a_run_from_before_goes_on_without_class_biases_and_not_with_them(

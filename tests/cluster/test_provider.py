@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -168,10 +169,14 @@ def test_searches_that_go_on_keep_their_places_and_a_further_one_waits(
     sent = session_of(other, load_task(other.task)).model_dump(mode="json")
     status, found = ask(provider, SESSIONS, sent)
     assert (status, found["error"]) == (429, "busy")
-    assert "1 searches are served already, and none of them rests; --sessions" in found["message"]
+    assert "all places for sessions (1) are taken by searches that go on" in found["message"]
     assert ask(provider, SCORE, question(session))[0] == 200
     now = time.monotonic() + 11
     monkeypatch.setattr("cluster.provided.time.monotonic", lambda: now)
+    with provider._host.awaited(session):  # a question of it waits, for longer than eleven seconds
+        assert ask(provider, SESSIONS, sent)[0] == 429
+    assert ask(provider, SESSIONS, sent)[0] == 429  # it was answered just now
+    now += 11
     assert ask(provider, SESSIONS, sent)[0] == 200
     assert ask(provider, SCORE, question(session))[0] == 404
 
@@ -293,6 +298,8 @@ class Held:
     """A model that computes nothing until it may."""
 
     sessions = 0
+
+    awaited = staticmethod(nullcontext)
 
     def __init__(self) -> None:
         self.begun, self.go = threading.Event(), threading.Event()

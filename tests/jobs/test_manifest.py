@@ -68,7 +68,7 @@ def test_what_has_a_result_is_done_and_what_failed_waits_again(tmp_path: Path) -
 
 def test_the_same_sweep_may_run_on_other_machines(tmp_path: Path) -> None:
     begin(tmp_path, sweep())
-    other = sweep(base={"cluster": {"actors": 2}}, concurrency=1, failures=0)
+    other = sweep(base={"cluster": {"actors": 2}, "search": {"seed": 7}}, concurrency=1, failures=0)
     assert states(tmp_path, other) == ["waiting"] * 4
 
 

@@ -183,6 +183,27 @@ def test_bad_input_is_one_sentence(
     assert not (folder / "out").exists()
 
 
+def test_what_cannot_be_read_any_more_is_said_and_its_results_stay(
+    folder: Path, here: Here
+) -> None:
+    assert go(folder, *SMALL, "--methods", "bbt").returncode == 0
+    before = results(folder)
+    (run,) = (folder / "out" / "main" / "trials").iterdir()
+    (run / "config.yaml").write_text("[")
+    again = go(folder, *SMALL, "--methods", "bbt")
+    assert again.returncode != 0
+    assert "1 of 1 trials are done and cannot be read" in again.stderr
+    assert "config.yaml is damaged" in again.stderr
+    assert results(folder) == before
+
+
+def test_results_that_are_damaged_are_said_before_anything_is_run(folder: Path, here: Here) -> None:
+    (folder / "out").mkdir()
+    (folder / "out" / "results.parquet").write_bytes(b"PAR1 and no more")
+    assert "does not hold results" in go(folder, *SMALL, "--methods", "bbt").stderr
+    assert here.ran == []
+
+
 def test_another_budget_in_the_same_folder_is_refused(folder: Path, here: Here) -> None:
     assert go(folder, *SMALL, "--methods", "bbt").returncode == 0
     other = go(folder, *SMALL, "--methods", "bbt", "--budget", "12")

@@ -57,7 +57,7 @@ def test_scores_over_a_numeric_setting_are_means_with_standard_deviations(tmp_pa
     assert [mean for _, mean, _ in chosen] == pytest.approx([0.65, 0.75, 0.6])
 
 
-def test_trials_without_a_result_are_in_no_mean(tmp_path: Path) -> None:
+def test_trials_that_were_stopped_are_in_the_means_that_they_have(tmp_path: Path) -> None:
     rows = [
         trial({RATIO: 0.1}, 0, 0.7, 0.6),
         trial({RATIO: 0.1}, 1, 0.9, None, state="stopped"),
@@ -65,7 +65,8 @@ def test_trials_without_a_result_are_in_no_mean(tmp_path: Path) -> None:
     ]
     found = section(tmp_path, rows, [RATIO])
     (line,) = points(drawn(found.pictures[1])).values()
-    assert [mean for _, mean, _ in line] == [0.7, 0.8]
+    assert [mean for _, mean, _ in line] == pytest.approx([0.8, 0.8])
+    assert [mean for _, mean, _ in points(drawn(found.pictures[0]))["tuned prompt"]] == [0.6, 0.5]
     assert found.facts["trials"] == "2 done, 1 stopped"
 
 
@@ -126,7 +127,7 @@ def test_the_ranking_says_how_many_seeds_are_done(tmp_path: Path) -> None:
         *("1", f"{RATIO}=0.1", "2 of 2"),
         *("-0.375 ± 0.177", "62.5% ± 17.7%", "45.0% ± 7.1%", "46.0% ± 7.1%"),
     ]
-    assert table.rows[1] == ["", f"{RATIO}=0.2", "0 of 1", "-0.500", "50.0%", "", ""]
+    assert table.rows[1] == ["2", f"{RATIO}=0.2", "0 of 1", "-0.500", "50.0%", "", ""]
 
 
 def test_what_failed_is_listed_with_its_reason(tmp_path: Path) -> None:
