@@ -28,7 +28,8 @@ SCORES = {
     "validation": ("Accuracy on validation", {"chosen prompt": "validation.accuracy"}),
 }
 FACTOR = 30.0  # between the largest and the smallest value, from where on an axis is logarithmic
-NAME = 22  # letters of a value that are shown
+NAME = 22  # letters of a value that are shown on an axis
+LEGEND = 44  # and of one in a legend, which stand below each other
 RANKED = 50  # rows of the table
 MARKERS = "osD^v"  # by the line
 LINES = 8  # values of a second setting that have a line of their own
@@ -198,10 +199,10 @@ def _said(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else typed(value)
 
 
-def _name(value: Any) -> str:
+def _name(value: Any, most: int = NAME) -> str:
     """As there is room for it in a picture."""
     text = _said(value)
-    return text if len(text) <= NAME else f"{text[: NAME - 1]}…"
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def scores(look: Look, name: str, lines: Lines) -> Figure:
@@ -220,7 +221,7 @@ def _over_numbers(look: Look, name: str, lines: Lines) -> Figure:
             [point.value for point in points],
             [point.score.mean for point in points],
             yerr=_bars(points),
-            label=_name(line),
+            label=_name(line, LEGEND),
             marker=MARKERS[number % len(MARKERS)],
             markersize=4,
             capsize=3,
@@ -260,7 +261,7 @@ def _by_name(look: Look, name: str, lines: Lines) -> Figure:
             [point.score.mean for point in points],
             [places[_key(point.value)] + beside for point in points],
             xerr=_bars(points),
-            label=_name(line),
+            label=_name(line, LEGEND),
             marker="o",
             markersize=4,
             capsize=3,
