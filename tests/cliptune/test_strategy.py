@@ -13,12 +13,10 @@ from cliptune.errors import StrategyError
 from cliptune.strategy import (
     CMAES,
     TERMINATIONS,
-    LayerByLayer,
     RandomSearch,
     SeparableCMAES,
     Strategy,
     make_strategy,
-    replay,
 )
 from cliptune.types import Fitness, Latents
 
@@ -345,61 +343,3 @@ def test_a_signals_file_in_the_users_folder_is_ignored(
     (tmp_path / "cma_signals.in").write_text("{'maxiter': 1, 'tolx': 1e9, 'CSA_dampfac': 9.0}")
     assert termination(CMAES(5, 6, 1.0, 0), 12, quadratic) == "it goes on"
     assert np.array_equal(proposals(CMAES(5, 6, 1.0, 0)), undisturbed)
-
-
-# Layer by layer
-
-
-def layer_by_layer() -> LayerByLayer:
-    return LayerByLayer([CMAES(3, 6, 1.0, 0, layer) for layer in range(2)])
-
-
-def test_layers_are_searched_in_turn_and_the_others_keep_the_best_latents() -> None:
-    strategy, best, highest = layer_by_layer(), np.zeros(6), -np.inf
-    for turn in range(8):
-        latents = strategy.ask()
-        searched, kept = (slice(0, 3), slice(3, 6)) if turn % 2 == 0 else (slice(3, 6), slice(0, 3))
-        assert np.array_equal(latents[:, kept], np.tile(best[kept], (6, 1)))
-        assert len(np.unique(latents[:, searched], axis=0)) == 6
-        fitness = -((latents - 1) ** 2).sum(axis=1)
-        strategy.tell(latents, fitness)
-        if fitness.max() > highest:
-            best, highest = latents[fitness.argmax()], fitness.max()
-
-
-def test_layers_draw_differently() -> None:
-    first, second = layer_by_layer(), layer_by_layer()
-    latents = first.ask()
-    first.tell(latents, np.zeros(6))
-    assert np.array_equal(second.ask(), latents)
-    assert not np.allclose(first.ask()[:, 3:], latents[:, :3])
-
-
-def test_layer_by_layer_finds_the_optimum_of_all_layers() -> None:
-    asked = proposals(layer_by_layer(), 100, fitness=lambda z: -((z - 1) ** 2).sum(axis=1))
-    assert np.abs(asked[-2:] - 1).max() < 0.1
-
-
-def test_a_layer_that_makes_no_difference_ends_alone() -> None:
-    def first_layer_only(latents: Latents) -> Fitness:
-        return -((latents[:, :3] - 1) ** 2).sum(axis=1)
-
-    strategy, searched = layer_by_layer(), []
-    while strategy.termination is None and len(searched) < 400:
-        latents = strategy.ask()
-        searched.append("first" if len(np.unique(latents[:, :3], axis=0)) > 1 else "second")
-        strategy.tell(latents, first_layer_only(latents))
-    assert "second" not in searched[40:]
-    assert len(searched) > 60
-    assert strategy.termination is not None
-    assert np.abs(latents[:, :3] - 1).max() < 0.1
-
-
-def test_layer_by_layer_can_be_relived() -> None:
-    live, again = layer_by_layer(), layer_by_layer()
-    for _ in range(5):
-        latents = live.ask()
-        fitness = -((latents - 1) ** 2).sum(axis=1)
-        live.tell(latents, fitness)
-        assert replay(again, latents, fitness) == 0
-    assert np.array_equal(live.ask(), again.ask())
