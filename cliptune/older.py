@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-CAME: Mapping[str, Any] = {
-    "search.calibrate": False
-}  # what was so before, where that is not the default
-WENT: Mapping[str, Any] = {"ensemble.pool": None}  # and the value that did nothing
+# settings that came, as it was before them, where that is not the default
+CAME: Mapping[str, Any] = {"search.calibrate": False}
+# settings that went, and the value that did nothing
+WENT: Mapping[str, Any] = {"ensemble.pool": None}
 
 
 def as_now(tree: Mapping[str, Any]) -> dict[str, Any]:
