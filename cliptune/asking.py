@@ -73,8 +73,8 @@ class Provider:
         return self._again(once)
 
     def begin(self) -> None:
-        """Let requests be tried again, until `give_up`."""
-        self._over.clear()
+        """Let requests be tried again, until `give_up`; not those of before."""
+        self._over = threading.Event()
 
     def give_up(self) -> None:
         """Let no request be tried again."""
@@ -97,6 +97,7 @@ class Provider:
     def _again(self, once: Callable[[], M]) -> M:
         """What comes of trying until there is an answer, or patience ends."""
         patience = self._settings.patience
+        over = self._over
         broken = 0
 
         def counted() -> M:
@@ -110,8 +111,8 @@ class Provider:
         trying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(_Again),
             wait=lambda state: self._pause(state, patience),
-            stop=lambda state: broken >= BROKEN or self._enough(state, patience),
-            sleep=self._sleep,
+            stop=lambda state: broken >= BROKEN or over.is_set() or self._enough(state, patience),
+            sleep=tenacity.sleep_using_event(over),
             before_sleep=self._count_retry,
             reraise=True,
         )
@@ -127,7 +128,7 @@ class Provider:
 
     def _enough(self, state: tenacity.RetryCallState, patience: float) -> bool:
         left = self._left(state, patience)
-        return left <= 0.0 or state.upcoming_sleep > left or self._over.is_set()
+        return left <= 0.0 or state.upcoming_sleep > left
 
     def _pause(self, state: tenacity.RetryCallState, patience: float) -> float:
         """Seconds until the next try: what the provider asks for, else longer each time; the last
@@ -138,16 +139,14 @@ class Provider:
         asked = getattr(error, "after", None)
         if asked is not None:
             return float(asked * random.uniform(1.0, 1.25))  # noqa: S311 - not all come at once
-        pause = min(LONGEST_PAUSE, 0.25 * 2**state.attempt_number) * random.uniform(0.5, 1.0)  # noqa: S311
+        longer = 0.25 * 2 ** min(state.attempt_number, 10)
+        pause = min(LONGEST_PAUSE, longer) * random.uniform(0.5, 1.0)  # noqa: S311
         return float(max(0.0, min(pause, self._left(state, patience))))
 
     def _left(self, state: tenacity.RetryCallState, patience: float) -> float:
         """Seconds that we go on trying."""
         limit = patience if self._met or self._heard else min(patience, FIRST_PATIENCE)
         return limit - (state.seconds_since_start or 0.0)
-
-    def _sleep(self, seconds: float) -> None:
-        self._over.wait(seconds)
 
     def _count_retry(self, state: tenacity.RetryCallState) -> None:
         with self._lock:

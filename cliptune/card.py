@@ -9,6 +9,7 @@ import yaml
 import cliptune
 from cliptune.account import clock, cost_line, outcome
 from cliptune.config import Config
+from cliptune.evaluation import TUNED
 from cliptune.record import CONFUSION, RunRecord
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def _limit(how: Recipe) -> str:
 
 
 def _front_matter(record: RunRecord[Config], how: Recipe, to: str) -> str:
-    accuracy = (outcome(record).accuracy or {}).get("tuned prompt", {}).get("test")
+    accuracy = (outcome(record).accuracy or {}).get(TUNED, {}).get("test")
     task = record.config.task.name
     tree: dict[str, Any] = {
         "base_model": how.base_model,
@@ -81,18 +82,11 @@ def _task(record: RunRecord[Config], how: Recipe) -> str:
     task = record.config.task
     examples = "all examples" if task.k == "all" else f"{task.k} examples a class"
     rows = [
-        f"| `{label}` | {', '.join(words)} |"
+        [f"`{label}`", ", ".join(words)]
         for label, words in zip(how.labels, how.verbalizer, strict=True)
     ]
-    return "\n".join(
-        [
-            f"Trained on {examples}, put into words as `{how.template}`.",
-            "",
-            "| label | label word |",
-            "|---|---|",
-            *rows,
-        ]
-    )
+    said = f"Trained on {examples}, put into words as `{how.template}`."
+    return f"{said}\n\n{_lines(['label', 'label word'], rows)}"
 
 
 def _data(record: RunRecord[Config], source: str) -> str:

@@ -15,10 +15,9 @@ import transformers
 from torch import nn
 
 from cliptune.contenders import Contender, Work
-from cliptune.device import bfloat16_unit
-from cliptune.processor import processor_name
+from cliptune.device import bfloat16_unit, processor_name
+from cliptune.rewards import rank_mean
 from cliptune.sites import find_sites
-from cliptune.types import Rewards
 
 NAIVE, POPULATION, SCORER, INFERENCE, CEILING = CONTENDERS = (
     "naive",
@@ -104,16 +103,10 @@ def _linear(module: nn.Module) -> int:
 
 def spearman(one: Sequence[float], other: Sequence[float]) -> float | None:
     """Rank correlation; None where there is nothing to rank. Ties share their ranks."""
-    mine, theirs = _ranks(np.asarray(one)), _ranks(np.asarray(other))
+    mine, theirs = (rank_mean(np.asarray(values)[:, None]) for values in (one, other))
     if len(one) < 2 or np.ptp(mine) == 0 or np.ptp(theirs) == 0:
         return None
     return float(np.corrcoef(mine, theirs)[0, 1])
-
-
-def _ranks(values: Rewards) -> Rewards:
-    below = (values[None, :] < values[:, None]).sum(axis=1)
-    equal = (values[None, :] == values[:, None]).sum(axis=1)
-    return np.asarray(below + (equal - 1) / 2, dtype=np.float64)
 
 
 def machine(device: str, dtype: str, load: float) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cliptune.local import LocalScorer
-from cliptune.models.tokenize import label_ids
+from cliptune.models.tokenize import read_ids
 from cliptune.rewards import cross_entropy
 from cliptune.sites import find_sites
 from cliptune.subnetwork import SubnetworkSpec
@@ -121,8 +121,8 @@ class Naive:
         scorer = work.scorer
         batch = scorer.model.batch(scorer.encoded["train"], range(len(work.lengths)))
         self._ids, self._lengths, self._read_at = batch.ids, batch.lengths, batch.read_at
-        task = scorer.task
-        words = label_ids(scorer.model.tokenizer, task.template, task.label_words)
+        found = {word: scorer.model.word_tokens(word) for word in scorer.task.label_words}
+        words = read_ids(scorer.model.tokenizer, found)
         self._words = torch.tensor(words, device=self._ids.device)
         self._read = self._read_at
         base: Any = module.base_model

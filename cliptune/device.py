@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -40,6 +41,15 @@ def resolve(config: C, *, cuda: bool) -> C:
         tokens = config.prompt.length + TEXT_TOKENS
         chosen["micro_batch"] = MICRO_BATCH_TOKENS[device] // tokens or 1
     return config.model_copy(update={"model": model.model_copy(update=chosen)})
+
+
+def processor_name() -> str:
+    """As Linux tells it, else as Python does; empty where neither does."""
+    with contextlib.suppress(OSError):
+        for line in CPU_INFO.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
 
 
 def keep_freed_memory() -> None:

@@ -47,7 +47,7 @@ def calibrate(
 def critics_of(config: EnsembleConfig, generation: int) -> tuple[SubnetworkSpec, ...]:
     """The thinned networks that are a prompt's ensemble: with dynamic clipping, those of the
     generation that it comes from. Without clipping there are none."""
-    return () if config.mode == "none" else tuple(ensemble(config, generation))
+    return () if config.mode == "none" else ensemble(config, generation)
 
 
 def validate(scorer: Scorer, latent: Latent | None, biases: Biases | None = None) -> Validation:

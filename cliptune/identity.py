@@ -14,13 +14,14 @@ from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
 from cliptune.config import Config
+from cliptune.device import processor_name
 from cliptune.errors import ConfigError, RunError
 from cliptune.functions import FUNCTIONS, codes
 from cliptune.hashing import digest
 from cliptune.older import CAME, WENT
-from cliptune.processor import processor_name
 from cliptune.scorer import ModelFacts
 from cliptune.task import Split, Task
+from cliptune.wording import flat
 
 CODES = {f"{setting}_code": f"{section}.{setting}" for section, setting in FUNCTIONS}
 RECORDED_LATER = ("model_config", "inputs", *CODES)  # the first runs lack them
@@ -68,7 +69,7 @@ def _file_digest(file: Path | None) -> str | None:
 
 def refuse_another(path: str, before: Any, now: dict[str, Any]) -> None:
     """Name what differs between the search of the run and the one that would go on with it."""
-    old, new = _flat(before), _flat(now)
+    old, new = flat(before if isinstance(before, dict) else {}), flat(now)
     if not old:
         raise RunError(f"{path}/origin.json is damaged: it does not say what is searched.")
     other = [
@@ -123,16 +124,6 @@ def _difference(key: str, old: Any, new: Any) -> str:
     if key == "prompt_file":
         return "prompt.file has another content than the run's"
     return f"{key.removeprefix('config.')} is {new!r}, the run's is {old!r}"
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(tree, dict):
-        return {prefix.rstrip("."): tree} if prefix else {}
-    return {
-        path: leaf
-        for key, value in tree.items()
-        for path, leaf in _flat(value, f"{prefix}{key}.").items()
-    }
 
 
 def fingerprint() -> dict[str, str]:

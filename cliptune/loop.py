@@ -188,6 +188,8 @@ def _finish(
     if biases is not None:
         biases[0] = best.biases  # those that it was validated with, to the bit
     table = evaluate(scorer, latent, best.number, biases)
+    evaluation = scorer.usage.forward_passes - before
+    prompt, nearest = scorer.prompt(latent), scorer.nearest(latent)
     result = Result(
         run_dir=run.path,
         generation=best.number,
@@ -199,14 +201,13 @@ def _finish(
             prompts_scored=number * config.search.population,
             search_passes=number * limits.passes_a_generation(config, len(task["train"])),
             validation_passes=limits.validation_passes(config, task, number),
-            evaluation_passes=scorer.usage.forward_passes - before,
+            evaluation_passes=evaluation,
             seconds=seconds,
             device_seconds=clock.device_seconds,
         ),
         stopped=reason,
+        bill=run.charge(billed, scorer.usage.bill),
     )
-    prompt, nearest = scorer.prompt(latent), scorer.nearest(latent)
-    result = replace(result, bill=run.charge(billed, scorer.usage.bill))
     run.finish(result, prompt, nearest, biases)
     return result
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from cliptune.account import outcome
@@ -258,8 +259,6 @@ def _here(
     config: Config, model: str | Path | None, device: Device | None, micro_batch: int | None
 ) -> Config:
     """The run's settings with what is given, on a device that this machine has."""
-    import torch
-
     if device is None and config.model.device == "cuda" and not torch.cuda.is_available():
         device = "cpu"
     given = {"name": model, "device": device, "micro_batch": micro_batch}

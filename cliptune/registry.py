@@ -170,6 +170,8 @@ def _module(where: str) -> Any:
 def _import(name: str) -> Any:
     """A module that is installed, or lies in the folder where the user stands."""
     here = str(Path.cwd())
+    if here in sys.path:
+        return importlib.import_module(name)
     sys.path.append(here)  # last, so that nothing there hides an installed one
     try:
         return importlib.import_module(name)

@@ -77,6 +77,15 @@ class Settings(SimpleNamespace):
         return type(self)(**{**vars(self), **update})
 
 
+class Ensemble(Settings):
+    """Settings of thinned subnetworks."""
+
+    @property
+    def size(self) -> int:
+        """Networks that score."""
+        return int(self.subnetworks)
+
+
 def settings(
     *,
     model: str,
@@ -111,9 +120,8 @@ def settings(
             scale=1.0,
             seed=seed,
         ),
-        ensemble=Settings(
+        ensemble=Ensemble(
             subnetworks=subnetworks,
-            size=subnetworks,
             clip_ratio=clip_ratio,
             mode="static",
             sites=sites,

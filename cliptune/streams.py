@@ -48,7 +48,9 @@ def read_chunks(path: Path, wanted: Wanted, size: int) -> Iterator[Chunk]:
         raise TaskError(f"{path} is in no format that can be read; expected {', '.join(FILES)}.")
     try:
         if suffix in WHOLE:
-            yield from _parts(WHOLE[suffix](path, wanted), wanted, size)
+            table = WHOLE[suffix](path, wanted)
+            numbered = zip(table.numbers, table.records, strict=True)
+            yield from _chunks(numbered, table.source, wanted, size, table.unit)
             return
         with path.open("rb") as file:
             yield from _read(file, suffix, str(path), wanted, size)
@@ -90,13 +92,6 @@ def texts_chunk(texts: Sequence[Sequence[str]], wanted: Wanted) -> Chunk:
 def _read(file: IO[bytes], suffix: str, source: str, wanted: Wanted, size: int) -> Iterator[Chunk]:
     unit = "row" if suffix in BATCHES else "line"
     yield from _chunks(READERS[suffix](file, source, wanted), source, wanted, size, unit)
-
-
-def _parts(table: Table, wanted: Wanted, size: int) -> Iterator[Chunk]:
-    """Of a file that can only be read whole."""
-    numbered = zip(table.numbers, table.records, strict=True)
-    while some := list(islice(numbered, size)):
-        yield _chunk(some, table.source, wanted, table.unit)
 
 
 def _chunks(

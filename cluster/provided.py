@@ -89,11 +89,11 @@ class ModelHost:
         try:
             yield
         finally:
+            if name in self._asked:  # first: the model's thread may look for an idle one just now
+                self._asked[name] = time.monotonic()
             self._awaited[name] -= 1
             if not self._awaited[name]:
                 del self._awaited[name]
-            if name in self._asked:
-                self._asked[name] = time.monotonic()
 
     def _make_room(self) -> bool:
         """Whether a session could go."""

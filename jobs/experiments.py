@@ -168,6 +168,11 @@ EXPERIMENTS: Mapping[str, Experiment] = {
         lambda sizes: {"several": {}},
         several_words=True,
     ),
+    "learning-rate": Experiment(
+        "which step gradients should take, for the reference's sake",
+        ["prompt-tuning"],
+        lambda sizes: _each("search", "learning_rate", 0.001, 0.01, 0.1),
+    ),
     "initialisation": Experiment(
         "where the prompt begins (Figure 4)", ["bbt", "clip-static"], _initialisations
     ),

@@ -24,7 +24,6 @@ from jobs.sweepspace import points, read_space
 
 SWEEP, MANIFEST, TRIALS = "sweep.yaml", "manifest.json", "trials"
 MAY_DIFFER = ("concurrency", "failures", "base.cluster.", "base.search.seed")  # no trial's seed
-STATES = ("waiting", "done", "stopped", "failed")
 ABSENT = object()
 
 

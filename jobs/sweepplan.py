@@ -88,7 +88,10 @@ class SweepPlan:
         """The manifest and the table."""
         self.manifest.write()
         varies = dict.fromkeys(name for e in self.manifest.entries for name in e.settings)
-        rows = [self.rows.setdefault(e.name, self._row(e)) for e in self.manifest.entries]
+        for entry in self.manifest.entries:
+            if entry.name not in self.rows:
+                self.rows[entry.name] = self._row(entry)
+        rows = [self.rows[entry.name] for entry in self.manifest.entries]
         self.manifest.write_file(TABLE, parquet(table_of(rows, list(varies))))
 
     def refuse_what_never_fits(self, configs: Sequence[ClusterSearch]) -> None:

@@ -14,9 +14,7 @@ from cliptune.models.prefix import SharedPrefix, moving
 from cliptune.models.tokenize import (
     Encoded,
     encode_until_mask,
-    label_ids,
     tokens_before,
-    word_tokens,
 )
 from cliptune.models.words import OnePositionRead
 from cliptune.task import Split, Template
@@ -37,9 +35,7 @@ class CausalLM(OnePositionRead):
                 f"task.template must end with {{mask}}; found {task.template.source!r}. Give one "
                 f"that does, for instance task.template={_example(task.template)!r}."
             )
-        ids = label_ids(
-            tokenizer, task.template, task.every_word, task.label_tokens, task.words_setting
-        )
+        ids = super().find_label_words()
         first, *others = task.every_word
         before = tokens_before(tokenizer, task.template, first)
         for word in others:
@@ -50,9 +46,6 @@ class CausalLM(OnePositionRead):
                     f"Change one of them in {task.words_setting}."
                 )
         return ids
-
-    def word_tokens(self, word: str) -> list[int]:
-        return word_tokens(self.tokenizer, self.task.template, word)
 
     def tokenise(self, split: Split, limit: int) -> Encoded:
         task = self.task

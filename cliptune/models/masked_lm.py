@@ -10,7 +10,6 @@ from transformers import AutoModelForMaskedLM
 from cliptune.errors import TaskError
 from cliptune.models import attention, fast
 from cliptune.models.base import Batch
-from cliptune.models.tokenize import label_ids, word_tokens
 from cliptune.models.words import OnePositionRead
 
 
@@ -23,18 +22,13 @@ class MaskedLM(OnePositionRead):
     _narrowed: attention.OnlyWhereRead | None = None
 
     def find_label_words(self) -> list[int]:
-        task = self.task
-        if not task.template.has_mask:
+        template = self.task.template
+        if not template.has_mask:
             raise TaskError(
                 f"A masked language model is read out at {{mask}}, which task.template lacks; "
-                f"found {task.template.source!r}."
+                f"found {template.source!r}."
             )
-        return label_ids(
-            self.tokenizer, task.template, task.every_word, task.label_tokens, task.words_setting
-        )
-
-    def word_tokens(self, word: str) -> list[int]:
-        return word_tokens(self.tokenizer, self.task.template, word)
+        return super().find_label_words()
 
     def read_out(
         self, embedded: Tensor, mask: Tensor, batch: Batch, candidates: int, length: int

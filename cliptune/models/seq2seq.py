@@ -16,7 +16,7 @@ from transformers import AutoModelForSeq2SeqLM
 
 from cliptune.errors import ModelError
 from cliptune.models.base import Batch
-from cliptune.models.tokenize import Encoded, encode, read_ids
+from cliptune.models.tokenize import Encoded, encode
 from cliptune.models.words import WordModel
 from cliptune.task import Split
 
@@ -56,10 +56,6 @@ class Seq2Seq(WordModel):
         """What stands for {mask} in an input, where the template has one."""
         has = self.task.template.has_mask
         return (self._sentinel or str(self.tokenizer.mask_token)) if has else None
-
-    def find_label_words(self) -> list[int]:
-        words = {word: self.word_tokens(word) for word in self.task.every_word}
-        return read_ids(self.tokenizer, words, self.task.label_tokens, self.task.words_setting)
 
     def tokenise(self, split: Split, limit: int) -> Encoded:
         return encode(self.tokenizer, self.task.template, split, limit, self._sentinel)

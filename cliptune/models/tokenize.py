@@ -86,28 +86,16 @@ def _tokenised(
     return zip(tokens["input_ids"], tokens["offset_mapping"], rendered, strict=True)
 
 
-def label_ids(
-    tokenizer: PreTrainedTokenizerBase,
-    template: Template,
-    label_words: tuple[str, ...],
-    label_tokens: LabelTokens = "single",
-    setting: str = "task.label_words",
-) -> list[int]:
-    """The token of each label word where the mask stands, leading space included.
-
-    `setting` is the one that says the words.
-    """
-    found = {word: word_tokens(tokenizer, template, word) for word in label_words}
-    return read_ids(tokenizer, found, label_tokens, setting)
-
-
 def read_ids(
     tokenizer: PreTrainedTokenizerBase,
     found: Mapping[str, list[int]],
     label_tokens: LabelTokens = "single",
     setting: str = "task.label_words",
 ) -> list[int]:
-    """The token that each label word is read at, of the tokens that were found of it."""
+    """The token that each label word is read at, of the tokens that were found of it.
+
+    `setting` is the one that says the words. A TaskError where one cannot be read.
+    """
     ids: dict[int, str] = {}
     for word, tokens in found.items():
         names = tokenizer.convert_ids_to_tokens(tokens)
@@ -131,7 +119,7 @@ def read_ids(
 
 
 def word_tokens(tokenizer: PreTrainedTokenizerBase, template: Template, word: str) -> list[int]:
-    """All tokens of a word where the mask stands."""
+    """All tokens of a word where the mask stands, leading space included."""
     _need_offsets(tokenizer)
     example = template.render("", None, word)
     tokens = tokenizer(example.string, return_offsets_mapping=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from cliptune.errors import ModelError
 from cliptune.models import fast
 from cliptune.models.base import FrozenModel
-from cliptune.models.tokenize import tokens_before
+from cliptune.models.tokenize import read_ids, tokens_before, word_tokens
 
 
 class LabelWords(nn.Module):
@@ -59,9 +58,10 @@ class WordModel(FrozenModel):
         means = means_by_class(self.task.words)
         self._means = None if means is None else means.to(self.device)
 
-    @abstractmethod
     def find_label_words(self) -> list[int]:
         """The token of each word of all classes; a TaskError where they cannot be read."""
+        found = {word: self.word_tokens(word) for word in self.task.every_word}
+        return read_ids(self.tokenizer, found, self.task.label_tokens, self.task.words_setting)
 
     def by_class(self, logits: Tensor) -> Tensor:
         """`(rows, words)` logits to `(rows, classes)`: of several words of a class, their mean."""
@@ -120,6 +120,9 @@ class OnePositionRead(WordModel):
             raise ModelError(f"{type(self.module).__name__} does not tell its body from its head.")
         self._read_at: Tensor | None = None
         self.module.base_model.register_forward_hook(self._keep_one_position)
+
+    def word_tokens(self, word: str) -> list[int]:
+        return word_tokens(self.tokenizer, self.task.template, word)
 
     def is_word(self, token: int, word: str) -> bool:
         """And whether it follows the same tokens as the label words, so that a space is no part of

@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from cliptune.errors import ModelError, TaskError
-from cliptune.models.tokenize import encode, encode_until_mask, label_ids, word_tokens
+from cliptune.models.tokenize import encode, encode_until_mask, read_ids, word_tokens
 from cliptune.task import LabelTokens, Split, Template
 
 TEMPLATE = Template("{text} {mask}")
@@ -20,6 +20,16 @@ def split(*texts: str, pairs: tuple[str, ...] | None = None) -> Split:
 
 def words(ids: list[int]) -> str:
     return " ".join(tiny.tokenizer().convert_ids_to_tokens(ids))
+
+
+def label_ids(
+    tokenizer: PreTrainedTokenizerFast,
+    template: Template,
+    label_words: tuple[str, ...],
+    label_tokens: LabelTokens = "single",
+) -> list[int]:
+    found = {word: word_tokens(tokenizer, template, word) for word in label_words}
+    return read_ids(tokenizer, found, label_tokens)
 
 
 def test_a_text_is_shortened_and_the_template_stays_whole() -> None:
