@@ -107,12 +107,11 @@ class Fleet:
         seconds: float,
         setting: str = "start_timeout",
         about: Any = None,
-    ) -> Call:
+    ) -> None:
         """Ask a worker for something; the answer is among the `outcomes`, once."""
         ref = getattr(worker.handle, method).remote(*arguments)
         now = time.monotonic()
         worker.call = Call(ref, now, now + seconds, setting, about)
-        return worker.call
 
     def outcomes(self, patience: float = PATIENCE) -> list[Outcome]:
         """Wait a little; the answers that came: each a value, Lost, or an error of ours."""

@@ -25,7 +25,7 @@ from cluster.config import ClusterSearch
 from cluster.dispatch import Dispatch
 from cluster.fleet import PATIENCE, Fleet
 from cluster.wire import Units
-from cluster.worker import DIED, Call, Lost, Worker
+from cluster.worker import DIED, Lost, Worker
 
 LATE, GRACE = 2.0, 0.25  # times what a call takes as a rule, and seconds, until it is late
 HANGS = 20.0  # times what a call takes as a rule, until its actor is taken to hang
@@ -84,7 +84,7 @@ class ActorPool(UnitScorer):
             helpless = self._give(work)
             for worker, call, answer in self._fleet.outcomes(IMPATIENCE if helpless else PATIENCE):
                 if call.about is work:
-                    self._take(work, worker, call, answer)
+                    self._take(work, worker, answer)
         self.usage.retries += dispatch.again
         return work.results
 
@@ -128,7 +128,7 @@ class ActorPool(UnitScorer):
             )
         return False
 
-    def _take(self, work: "_Work", worker: Worker, call: Call, answer: Any) -> None:
+    def _take(self, work: "_Work", worker: Worker, answer: Any) -> None:
         """Keep what is new in an actor's answer, or note that there was none."""
         if isinstance(answer, CliptuneError):
             raise answer

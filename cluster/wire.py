@@ -20,11 +20,11 @@ class Units(list[Unit]):
         networks = list(dict.fromkeys(unit.subnetwork for unit in self))
         places = {network: place for place, network in enumerate(networks)}
         rows = [
-            (places[unit.subnetwork], unit.split, unit.candidates, unit.examples, unit.length)
-            for unit in self
+            (places[u.subnetwork], u.split, u.candidates, u.examples, u.length, u.reduce)
+            for u in self
         ]
         named = [(n.index, n.seed, n.clip_ratio, n.sites, n.generation) for n in networks]
-        return _units, (named, rows, [unit.reduce for unit in self])
+        return _units, (named, rows)
 
 
 class Results(list[NDArray[Any]]):
@@ -39,12 +39,9 @@ class Results(list[NDArray[Any]]):
         return _results, (kind, [result.shape for result in self], data)
 
 
-def _units(named: Sequence[Any], rows: Sequence[Any], reduces: Sequence[bool]) -> Units:
+def _units(named: Sequence[Any], rows: Sequence[Any]) -> Units:
     networks = [SubnetworkSpec(*fields) for fields in named]
-    return Units(
-        Unit(networks[place], split, candidates, examples, length, reduce)
-        for (place, split, candidates, examples, length), reduce in zip(rows, reduces, strict=True)
-    )
+    return Units(Unit(networks[place], *others) for place, *others in rows)
 
 
 def _results(kind: str, shapes: Sequence[tuple[int, ...]], data: bytes) -> Results:

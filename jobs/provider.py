@@ -6,7 +6,6 @@ from pathlib import Path
 
 from cliptune.config import ModelConfig
 from cliptune.errors import ConfigError
-from cliptune.protocol import TOKEN
 from cluster.session import is_starting
 from jobs.config import read
 from jobs.signals import Stopped, leave, stopping
@@ -36,9 +35,9 @@ def main(
         with stopping(at_once=is_starting):
             refuse_missing(settings)
             with provided(settings, limits, token, stand):
-                guard = f"with the token in {TOKEN}" if token else "for all on this machine"
+                guard = "for who shows the token" if token else "for all on this machine"
                 print(
-                    f"{settings.name} answers {guard} at {stand.place} (Ctrl-C ends it)",
+                    f"{settings.name}: {stand.place} {guard} (Ctrl-C ends it)",
                     flush=True,
                 )
                 threading.Event().wait()

@@ -59,7 +59,7 @@ def test_a_search_against_two_replicas_writes_the_journal_of_one_of_its_own(
     )
     try:
         assert serving.stdout is not None
-        assert any("answers with the token" in line for line in serving.stdout)
+        assert any("for who shows the token" in line for line in serving.stdout)
         settings = tiny.tree(
             Path("nowhere"), task_dir, tmp_path / "run", scorer={"url": f"http://127.0.0.1:{port}"}
         )
