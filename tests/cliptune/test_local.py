@@ -24,7 +24,8 @@ def local(config: Config) -> LocalScorer:
 
 
 class TestLocalScorer(ScorerContract):
-    def make(self, config: Config) -> Scorer:
+    @classmethod
+    def make(cls, config: Config) -> Scorer:
         return local(config)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -51,12 +52,16 @@ def local(config: Config) -> LocalScorer:
 
 
 class TestRemoteScorer(ScorerContract):
-    @pytest.fixture(autouse=True)
-    def _provider(self, provider: Here) -> None:
-        self.provider = provider
+    provider: ClassVar[Here]
 
-    def make(self, config: Config) -> RemoteScorer:
-        return scorer_of(asking(self.provider, config))
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def _provider(cls, provider: Here) -> None:
+        cls.provider = provider
+
+    @classmethod
+    def make(cls, config: Config) -> RemoteScorer:
+        return scorer_of(asking(cls.provider, config))
 
 
 def test_facts_are_a_local_scorers_but_for_where_the_model_lies(config: Config) -> None:
