@@ -26,9 +26,15 @@ def load(folder: Path) -> Any:
     return AutoModelForMaskedLM.from_pretrained(folder).eval()
 
 
-@pytest.fixture(params=FAMILIES)
-def model(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    return load(tiny.save_model(tmp_path, request.param))
+@pytest.fixture(scope="module", params=FAMILIES)
+def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return load(tiny.save_model(tmp_path_factory.mktemp("model"), request.param))
+
+
+@pytest.fixture
+def model(loaded: Any) -> Any:
+    """A copy, to be changed."""
+    return copy.deepcopy(loaded)
 
 
 def inputs() -> dict[str, Tensor]:

@@ -9,12 +9,13 @@ import tiny
 import torch
 from torch import Tensor
 
+from cliptune.config import ModelConfig
 from cliptune.local import LocalScorer
-from cliptune.models import fast
+from cliptune.models import fast, load
 from cliptune.models.base import FrozenModel
 from cliptune.models.load import load_structure
 from cliptune.sites import find_sites
-from cliptune.subnetwork import SubnetworkSpec
+from cliptune.subnetwork import FULL_NETWORK, SubnetworkSpec
 from cliptune.task import load_task
 from cliptune.thinning import hooked
 
@@ -46,8 +47,16 @@ def make(name: str, folder: Path, data: Path, without: Any = (), **prompt: Any) 
 
 
 @pytest.fixture(scope="module")
-def scorer(name: str, folder: Path, task_dir: Path) -> LocalScorer:
+def loaded(name: str, folder: Path, task_dir: Path) -> LocalScorer:
     return make(name, folder, task_dir)
+
+
+@pytest.fixture
+def scorer(loaded: LocalScorer) -> LocalScorer:
+    """Of the whole network, whichever an earlier test left."""
+    loaded.model.network_changed()
+    loaded._thinner.switch(FULL_NETWORK)
+    return loaded
 
 
 def scores(model: FrozenModel, encoded: Any, prompts: Tensor | None) -> Tensor:
@@ -79,11 +88,17 @@ def random_prompts(model: FrozenModel) -> Tensor:
     return torch.randn(2, 3, model.width) * 0.3
 
 
+def test_its_architecture_has_its_read_out(name: str, folder: Path) -> None:
+    assert load._family(str(folder), ModelConfig()).readout == families.FAMILIES[name].readout
+
+
 @pytest.mark.parametrize("position", ["after-first", "front"])
 def test_a_prompt_of_words_scores_as_the_words_do(
-    name: str, folder: Path, plain: Any, task_dir: Path, position: str
+    name: str, folder: Path, plain: Any, task_dir: Path, scorer: LocalScorer, position: str
 ) -> None:
-    model = make(name, folder, task_dir, position=position).model
+    if position != scorer.config.prompt.position:
+        scorer = make(name, folder, task_dir, position=position)
+    model = scorer.model
     tokens = families.FAMILIES[name].tokenizer().tokenize(" ".join(WORDS))
     ids = model.tokenizer.convert_tokens_to_ids(tokens)
     prompt = model._words[ids]
@@ -114,7 +129,7 @@ def test_scores_are_the_plain_models_thinned_by_hand(
     torch.testing.assert_close(found, by_hand, **CLOSE)
     assert (found - whole).abs().max() > 1e-2  # thinning is not nothing
     scorer.model.network_changed()
-    scorer._thinner.switch(SubnetworkSpec(0, 0, 0.0, ()))
+    scorer._thinner.switch(FULL_NETWORK)
     assert torch.equal(scores(scorer.model, encoded, prompts), whole)
 
 
@@ -178,10 +193,12 @@ def test_a_faster_model_scores_as_the_plain_one(
 
 
 def test_a_model_without_its_weights_tokenises_like_the_whole_one(
-    scorer: LocalScorer,
+    scorer: LocalScorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     structure = load_structure(scorer.config, scorer.task)
     assert type(structure) is type(scorer.model)
+    for model in (scorer.model, structure):  # so that the model's own positions are the limit
+        monkeypatch.setattr(model.tokenizer, "model_max_length", 10_000)
     for what in ("width", "max_positions", "max_input", "prompt_offset", "shows_mask"):
         assert getattr(structure, what) == getattr(scorer.model, what)
     assert structure.encode(scorer.task["train"], 3) == scorer.encoded["train"]

@@ -21,7 +21,7 @@ from cliptune.local import LocalScorer
 from cliptune.models import attention, fast
 from cliptune.models.load import load_model
 from cliptune.models.masked_lm import MaskedLM
-from cliptune.subnetwork import SubnetworkSpec
+from cliptune.subnetwork import FULL_NETWORK, SubnetworkSpec
 from cliptune.task import load_task
 from cliptune.thinning import hooked
 
@@ -29,11 +29,20 @@ FAMILIES = ["bert", "roberta", "electra", "distilbert"]
 SPEC = SubnetworkSpec(1, 5, 0.3, ("embedding", "attention-output", "ffn-hidden", "ffn-output"))
 
 
-@pytest.fixture(params=FAMILIES)
-def scorer(request: pytest.FixtureRequest, task_dir: Path, tmp_path: Path) -> LocalScorer:
-    folder = tiny.save_model(tmp_path, request.param, std=0.1)
+@pytest.fixture(scope="module", params=FAMILIES)
+def loaded(
+    request: pytest.FixtureRequest, task_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> LocalScorer:
+    folder = tiny.save_model(tmp_path_factory.mktemp("model"), request.param, std=0.1)
     config = tiny.config(folder, task_dir)
     return LocalScorer(config, load_task(config.task))
+
+
+@pytest.fixture
+def scorer(loaded: LocalScorer) -> LocalScorer:
+    """Of the whole network, whichever an earlier test left."""
+    loaded._thinner.switch(FULL_NETWORK)
+    return loaded
 
 
 def plain_scores(scorer: LocalScorer, prompts: Tensor, rows: list[int]) -> Tensor:
@@ -124,14 +133,15 @@ def test_the_last_block_makes_no_keys_and_values(scorer: LocalScorer) -> None:
     block = fast.sites_of(scorer.model.module).blocks[-1]
     made: list[int] = []
     unprojected = [m for m in block.modules() if isinstance(m, attention.Unprojected)]
-    for each in unprojected:
-        each.linear.register_forward_hook(lambda *_: made.append(1))
+    hooks = [m.linear.register_forward_hook(lambda *_: made.append(1)) for m in unprojected]
     batch = scorer.model.batch(scorer.encoded["train"], [0, 1])
     scorer.model.class_scores(torch.zeros(1, 3, scorer.model.width), batch)
     assert (len(unprojected), len(made)) == (2, 0)
     with torch.inference_mode():
         scorer.model.module(inputs_embeds=torch.zeros(1, 4, scorer.model.width))
     assert len(made) == 2
+    for hook in hooks:
+        hook.remove()
 
 
 def test_gpt_2s_turned_weights_become_linear_layers() -> None:
