@@ -146,7 +146,7 @@ SIZES = {"population": st.integers(1, 50), "micro_batch": st.integers(1, 300)}
 
 
 @given(lengths=LENGTHS, **SIZES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_every_candidate_meets_every_example_in_one_unit_that_fits(
     lengths: list[int], population: int, micro_batch: int
 ) -> None:
