@@ -16,7 +16,7 @@ from cliptune.task import load_task
 ROUNDS = 2
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def work(model_dir: Path, task_dir: Path) -> Work:
     config = tiny.config(model_dir, task_dir)
     scorer = LocalScorer(config, load_task(config.task))
@@ -24,23 +24,26 @@ def work(model_dir: Path, task_dir: Path) -> Work:
     return Work(scorer, latents, ensemble(config.ensemble, 0))
 
 
-@pytest.fixture
-def scored(monkeypatch: pytest.MonkeyPatch) -> list[LocalScorer]:
-    """The scorers of all rounds, in their order."""
-    found: list[LocalScorer] = []
+@pytest.fixture(scope="module")
+def changed(work: Work) -> tuple[list[dict[str, Any]], list[LocalScorer]]:
+    """The table, and the scorers of all rounds in their order."""
+    scored: list[LocalScorer] = []
     real = Scorer.round
 
     def noting(self: Any) -> float:
-        found.append(self._work.scorer)
+        scored.append(self._work.scorer)
         return real(self)
 
-    monkeypatch.setattr(Scorer, "round", noting)
-    return found
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Scorer, "round", noting)
+        return ablation.change_table(work, ROUNDS), scored
 
 
-def test_a_row_for_every_change_all_and_none(work: Work, scored: list[LocalScorer]) -> None:
+def test_a_row_for_every_change_all_and_none(
+    work: Work, changed: tuple[list[dict[str, Any]], list[LocalScorer]]
+) -> None:
     changes = list(work.scorer.model.changes())
-    found = ablation.change_table(work, ROUNDS)
+    found, scored = changed
     assert [row["without"] for row in found] == ["nothing", *changes, "everything"]
     assert all(row["seconds"] > 0 for row in found)
     assert len(scored) == (ROUNDS + 1) * len(found)
@@ -50,10 +53,12 @@ def test_a_row_for_every_change_all_and_none(work: Work, scored: list[LocalScore
     assert without[-1] == set(changes)
 
 
-def test_what_is_left_out_does_not_change_rewards(work: Work, scored: list[LocalScorer]) -> None:
-    ablation.change_table(work, 1)
+def test_what_is_left_out_does_not_change_rewards(
+    work: Work, changed: tuple[list[dict[str, Any]], list[LocalScorer]]
+) -> None:
     expected = work.scorer.score(work.latents)
-    for scorer in {id(one): one for one in scored}.values():
+    table, scored = changed
+    for scorer in scored[: len(table)]:  # a round has each of them
         np.testing.assert_allclose(scorer.score(work.latents), expected, rtol=1e-5)
 
 

@@ -1,6 +1,6 @@
 """The pictures: that they show their numbers, and that all that is written can be read."""
 
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -139,6 +139,7 @@ def test_tokens_are_written_so_that_all_of_them_can_be_seen(token: str, shown: s
     assert figures.readable(token) == shown
 
 
+@cache
 def wild() -> dict[str, Draw]:
     """Every picture, of the most that a run may hold."""
     run = record(result=result())
