@@ -145,19 +145,19 @@ def test_bad_options_are_named(options: dict[str, Any], message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "words",
+    ("words", "message"),
     [
-        ["--model", "no/such/model"],
-        ["--task", "no.jsonl"],
-        ["--json", "no/folder/report.json"],
-        ["--rounds", "0"],
+        (["--model", "no/such/model"], "model.name: no/such/model cannot be loaded"),
+        (["--task", "no.jsonl"], "--task: no.jsonl must be a file with "),
+        (["--json", "no/folder/report.json"], "--json: no/folder/report.json cannot be written: "),
+        (["--rounds", "0"], "--rounds must be at least 1; found 0."),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(
-    words: list[str], capsys: pytest.CaptureFixture[str]
+    words: list[str], message: str, model_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:
-        main(["--model", "minilm-not-here", *words])
+        main([*SMALL.split(), "--model", str(model_dir), *words])
     assert end.value.code == 2
     said = capsys.readouterr().err.strip().splitlines()
-    assert said[-1].startswith("cliptune.benchmark: ")
+    assert said[-1].startswith(f"cliptune.benchmark: {message}")

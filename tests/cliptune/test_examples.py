@@ -206,6 +206,14 @@ def test_the_name_of_a_format_is_no_dataset(
     assert refusal("csv").startswith("task.data: csv is the name of a format, not of a dataset")
 
 
-@pytest.mark.parametrize("name", ["x" * 300, "~nobody/here", "a\0b"])
-def test_a_name_that_no_file_can_have_is_a_sentence(name: str) -> None:
-    assert refusal(name)
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("x" * 300, "xxx cannot be read: File name too long."),
+        ("~nobody/here", "task.data: there is no folder or file ~nobody/here"),
+        ("a\0b", "task.data: there is no folder or file a\0b"),
+    ],
+    ids=["long", "nobody's", "null"],
+)
+def test_a_name_that_no_file_can_have_is_a_sentence(name: str, said: str) -> None:
+    assert said in refusal(name)

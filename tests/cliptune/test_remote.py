@@ -25,7 +25,7 @@ from cliptune.errors import ModelError, OutOfMemoryError
 from cliptune.local import LocalScorer
 from cliptune.loop import search
 from cliptune.observer import Observer, Progress
-from cliptune.protocol import SESSIONS
+from cliptune.protocol import SCORE, SESSIONS
 from cliptune.remote import RemoteScorer
 from cliptune.task import load_task
 
@@ -243,9 +243,14 @@ def test_a_request_that_takes_too_long_is_sent_again_in_parts(
     config: Config, provider: Here
 ) -> None:
     scorer = scorer_of(config)
+    expected = scorer.score(latents())
+    undisturbed = provider.paths.count(SCORE)
+    provider.paths.clear()
     slow = '{"error": "timeout", "message": "it took longer than 1 s."}'
     provider.instead += [text(504, slow) for _ in range(2)]
-    assert np.array_equal(scorer.score(latents()), local(config).score(latents()))
+    assert np.array_equal(scorer.score(latents()), expected)
+    assert provider.paths.count(SCORE) >= undisturbed + 2 * 2  # two parts or more of each
+    assert np.array_equal(expected, local(config).score(latents()))
 
 
 def test_memory_that_runs_out_there_makes_micro_batches_smaller(

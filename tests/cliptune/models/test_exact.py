@@ -41,7 +41,8 @@ def test_a_family_that_would_be_scored_wrongly_is_refused(
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_rounding_is_told_from_padding_that_leaks(dtype: str, tmp_path: Path) -> None:
-    load_plain(tiny.config(families.save("Qwen2", tmp_path / "a"), tmp_path).model)
+    qwen2 = families.save("Qwen2", tmp_path / "a")
+    load_plain(tiny.config(qwen2, tmp_path, model={"dtype": dtype}).model)
     with pytest.raises(ModelError, match="beside longer ones"):
         load(masked("ConvBert"), tmp_path / "b", dtype=dtype)
 

@@ -147,5 +147,5 @@ def test_damaged_confusions_are_refused_in_a_sentence(damaged: Any) -> None:
 @pytest.mark.parametrize("damaged", [3, [3], [["good"]], [[{"token": "good"}]]])
 def test_damaged_neighbours_are_refused_in_a_sentence(damaged: Any, tmp_path: Path) -> None:
     (tmp_path / "prompt.json").write_text(json.dumps({"nearest": damaged}), encoding="utf-8")
-    with pytest.raises(RunError, match=r"prompt\.json: nearest is damaged: TypeError|KeyError"):
+    with pytest.raises(RunError, match=r"prompt\.json: nearest is damaged: (TypeError|KeyError)"):
         neighbours(record(path=str(tmp_path), result=result()))
