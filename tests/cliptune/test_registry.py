@@ -1,6 +1,7 @@
 """Functions of the user's own: by a decorator, a path or an entry point; where they are found."""
 
 import json
+import sys
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
@@ -131,6 +132,16 @@ def test_a_path_leads_to_a_function(name: str, own: Path) -> None:
     found = functions.loss.find(name)(SCORES[None], LABELS, 2.0)
     assert found.tolist() == [[2.0, -0.5]]
     assert functions.loss.source_digest(name) is not None
+
+
+def test_a_folder_that_is_in_the_path_already_keeps_its_place(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(own.parent)
+    path = [str(Path.cwd()), *sys.path]
+    monkeypatch.setattr(sys, "path", [*path])
+    functions.loss.find("own_functions:margin")
+    assert sys.path == path
 
 
 def test_files_are_named_in_full_for_others_and_by_their_name_for_the_identity(own: Path) -> None:

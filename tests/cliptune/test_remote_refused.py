@@ -71,6 +71,23 @@ def test_the_last_try_is_at_the_end_of_patience_and_not_before(
         state.upcoming_sleep = client._pause(state, 60)
         assert expected[0] <= state.upcoming_sleep <= expected[1]
         assert client._enough(state, 60) == (passed == 60)
+    state.seconds_since_start, state.attempt_number = 0, 5_000  # of hours
+    assert 15 <= client._pause(state, 1e6) <= 30
+
+
+def test_what_was_given_up_is_not_tried_again_when_others_begin(config: Config) -> None:
+    client: Any = scorer_of(config)._provider
+    tried: list[int] = []
+
+    def once() -> None:
+        tried.append(len(tried))
+        client.give_up()
+        client.begin()
+        raise asking_module._Again("busy.", after=0.0)
+
+    with pytest.raises(ScorerError, match="Tried 1 times"):
+        client._again(once)
+    assert tried == [0]
 
 
 def test_a_provider_that_breaks_again_and_again(config: Config, provider: Here) -> None:

@@ -6,7 +6,16 @@ import pytest
 from transformers import AutoConfig, AutoTokenizer
 
 from cliptune.errors import TaskError
-from cliptune.specimen import LABEL_WORDS, SST2_TOKENS, Shape, made_up_task, read_task, save_model
+from cliptune.specimen import (
+    LABEL_WORDS,
+    SST2_TOKENS,
+    Shape,
+    made_up_task,
+    read_task,
+    save_model,
+    settings,
+)
+from cliptune.subnetwork import ensemble
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta"])
@@ -54,3 +63,20 @@ def test_a_file_that_holds_no_examples_is_named(content: str, tmp_path: Path) ->
         read_task(file)
     assert str(caught.value).startswith(f"--task: {file} must ")
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_settings_with_another_number_of_subnetworks_have_as_many() -> None:
+    made = settings(
+        model="model",
+        dtype="float32",
+        device="cpu",
+        micro_batch=8,
+        length=4,
+        dimension=6,
+        subnetworks=5,
+        clip_ratio=0.1,
+        sites=("embedding",),
+        seed=0,
+    ).ensemble
+    assert len(ensemble(made, 0)) == 5
+    assert len(ensemble(made.model_copy(update={"subnetworks": 1}), 0)) == 1
