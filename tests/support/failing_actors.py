@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from cliptune.config import Config
@@ -70,6 +69,8 @@ class HoldsTwoRows(ScoringActor):
     """Its memory holds micro-batches of two rows."""
 
     def make_scorer(self, config: Config, task: Task, threads: int) -> Any:
+        import torch  # only here: who needs no model starts sooner without it
+
         scorer: Any = super().make_scorer(config, task, threads)
         class_scores = scorer.model.class_scores
 
