@@ -3,7 +3,6 @@
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,25 +41,10 @@ def one_ray(home: Path) -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@dataclass(frozen=True)
-class Reference:
-    """What a LocalScorer says."""
-
-    rewards: Rewards
-    journal: dict[str, bytes]
-    scorer: LocalScorer
-
-
 @pytest.fixture(scope="module")
-def reference(
-    model_dir: Path, task_dir: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Reference:
-    run_dir = tmp_path_factory.mktemp("reference") / "run"
-    config = tiny.config(model_dir, task_dir, run_dir)
-    scorer = LocalScorer(config, load_task(config.task))
-    rewards = scorer.score(latents())
-    search(config, scorer)
-    return Reference(rewards, journal_bytes(run_dir), scorer)
+def reference(model_dir: Path, task_dir: Path) -> LocalScorer:
+    config = tiny.config(model_dir, task_dir)
+    return LocalScorer(config, load_task(config.task))
 
 
 @pytest.fixture(scope="module")
@@ -82,63 +66,19 @@ class TestActorPool(ScorerContract):
         scorer.close()
 
 
-@pytest.mark.parametrize("actors", [1, 4])  # fewer than subnetworks, and more
-def test_rewards_do_not_depend_on_the_number_of_actors(
-    actors: int, model_dir: Path, task_dir: Path, tmp_path: Path, reference: Reference
-) -> None:
-    config = tiny.config(model_dir, task_dir, tmp_path / "run")
-    with make_pool(config, actors) as pool:
-        assert len(set(pool.pids)) == pool.workers == actors
-        assert np.array_equal(pool.score(latents()), reference.rewards)
-        search(config, pool)
-    assert journal_bytes(tmp_path / "run") == reference.journal
-
-
 def test_two_actors_give_the_rewards_of_a_local_scorer(
-    pool: ActorPool, reference: Reference
+    pool: ActorPool, reference: LocalScorer
 ) -> None:
     assert pool.workers == 2
-    assert np.array_equal(pool.score(latents()), reference.rewards)
+    assert np.array_equal(pool.score(latents()), reference.score(latents()))
 
 
-def test_the_facts_of_the_model_are_a_local_scorers(pool: ActorPool, reference: Reference) -> None:
-    assert pool.facts() == reference.scorer.facts()
-    assert pool.canary() == reference.scorer.canary()
-    assert pool.lengths == reference.scorer.lengths
-
-
-class KillsBetweenGenerations(Observer):
-    """Kills an actor after the first generation."""
-
-    def __init__(self, pool: ActorPool) -> None:
-        self._pool = pool
-
-    def generation(self, progress: Progress) -> None:
-        if progress.generation.number == 0:
-            os.kill(self._pool.pids[0], signal.SIGKILL)
-
-
-def test_killed_actor_is_replaced_and_the_journal_is_the_same(
-    model_dir: Path, task_dir: Path, tmp_path: Path, reference: Reference
+def test_the_facts_of_the_model_are_a_local_scorers(
+    pool: ActorPool, reference: LocalScorer
 ) -> None:
-    config = tiny.config(model_dir, task_dir, tmp_path / "run")
-    with make_pool(config, 2) as pool:
-        victim, survivor = pool.pids
-        search(config, pool, KillsBetweenGenerations(pool))
-        assert journal_bytes(tmp_path / "run") == reference.journal
-        assert eventually(lambda: pool.workers == 2 or not pool.score(latents()).size)
-        assert victim not in pool.pids
-        assert survivor in pool.pids
-    first, second, _ = retries_by_generation(tmp_path / "run")
-    assert first == 0
-    assert second > 0
-
-
-def retries_by_generation(run_dir: Path) -> list[int]:
-    return [
-        pa.ipc.open_file(pa.BufferReader(file.read_bytes())).read_all()["retries"][0].as_py()
-        for file in sorted((run_dir / "telemetry").iterdir())
-    ]
+    assert pool.facts() == reference.facts()
+    assert pool.canary() == reference.canary()
+    assert pool.lengths == reference.lengths
 
 
 def test_a_causal_models_rewards_do_not_depend_on_the_number_of_actors(
@@ -181,13 +121,6 @@ def test_memory_that_runs_out_in_an_actor_makes_all_micro_batches_smaller(
     assert np.array_equal(rewards, LocalScorer(narrow, load_task(narrow.task)).score(latents()))
 
 
-def test_a_prompt_is_told_by_another_actor_where_one_was_killed(
-    pool: ActorPool, reference: Reference
-) -> None:
-    os.kill(pool.pids[0], signal.SIGKILL)
-    assert np.array_equal(pool.prompt(latents()[0]), reference.scorer.prompt(latents()[0]))
-
-
 def test_a_model_that_cannot_be_loaded_is_said_in_one_sentence(
     task_dir: Path, tmp_path: Path
 ) -> None:
@@ -212,19 +145,82 @@ def config(model_dir: Path, task_dir: Path, tmp_path: Path) -> Config:
 
 
 def expected(config: Config) -> Rewards:
-    return SyntheticScorer(config, load_task(config.task)).score(latents())
+    return synthetic(config).score(latents())
 
 
-@pytest.mark.parametrize("actors", [1, 2])
+def synthetic(config: Config) -> SyntheticScorer:
+    return SyntheticScorer(config, load_task(config.task))
+
+
+@pytest.fixture
+def journal(config: Config, tmp_path: Path) -> dict[str, bytes]:
+    """Of a search without actors."""
+    here = config.model_copy(update={"run_dir": str(tmp_path / "here")})
+    search(here, synthetic(here))
+    return journal_bytes(tmp_path / "here")
+
+
+def test_more_actors_than_subnetworks_write_the_same_journal(
+    config: Config, journal: dict[str, bytes], tmp_path: Path
+) -> None:
+    with make_pool(config, 4, failing_actors.Synthetic) as pool:
+        assert len(set(pool.pids)) == pool.workers == 4
+        assert np.array_equal(pool.score(latents()), expected(config))
+        search(config, pool)
+    assert journal_bytes(tmp_path / "run") == journal
+
+
+class KillsBetweenGenerations(Observer):
+    """Kills an actor after the first generation."""
+
+    def __init__(self, pool: ActorPool) -> None:
+        self._pool = pool
+
+    def generation(self, progress: Progress) -> None:
+        if progress.generation.number == 0:
+            os.kill(self._pool.pids[0], signal.SIGKILL)
+
+
+def test_killed_actor_is_replaced_and_the_journal_is_the_same(
+    config: Config, journal: dict[str, bytes], tmp_path: Path
+) -> None:
+    with make_pool(config, 2, failing_actors.Synthetic) as pool:
+        victim, survivor = pool.pids
+        search(config, pool, KillsBetweenGenerations(pool))
+        assert journal_bytes(tmp_path / "run") == journal
+        assert eventually(lambda: pool.workers == 2 or not pool.score(latents()).size)
+        assert victim not in pool.pids
+        assert survivor in pool.pids
+    first, second, _ = retries_by_generation(tmp_path / "run")
+    assert first == 0
+    assert second > 0
+
+
+def retries_by_generation(run_dir: Path) -> list[int]:
+    return [
+        pa.ipc.open_file(pa.BufferReader(file.read_bytes())).read_all()["retries"][0].as_py()
+        for file in sorted((run_dir / "telemetry").iterdir())
+    ]
+
+
+def test_a_prompt_is_told_by_another_actor_where_one_was_killed(config: Config) -> None:
+    with make_pool(config, 2, failing_actors.Synthetic) as pool:
+        os.kill(pool.pids[0], signal.SIGKILL)
+        told = pool.prompt(latents()[0])
+        assert pool.usage.retries == 1
+    assert np.array_equal(told, synthetic(config).prompt(latents()[0]))
+
+
 @pytest.mark.parametrize(
-    ("actor", "why"),
+    ("actor", "why", "actors"),
     [
-        (failing_actors.DiesBeforeReplying, "died"),
-        (failing_actors.FailsOnce, "failed with RuntimeError: CUDA error"),
-        (failing_actors.GivesNanOnce, "gave a result that is not finite"),
-        (failing_actors.GivesInfinityOnce, "gave a result that is not finite"),
-        (failing_actors.GivesAnotherShapeOnce, "gave a result that has not the shape"),
-        (failing_actors.AnswersNothingOnce, "gave a result that has not the shape"),
+        (failing_actors.DiesBeforeReplying, "died", 1),
+        (failing_actors.DiesBeforeReplying, "died", 2),
+        (failing_actors.FailsOnce, "failed with RuntimeError: CUDA error", 1),
+        (failing_actors.GivesNanOnce, "gave a result that is not finite", 1),
+        (failing_actors.GivesInfinityOnce, "gave a result that is not finite", 1),
+        (failing_actors.GivesAnotherShapeOnce, "gave a result that has not the shape", 1),
+        (failing_actors.AnswersNothingOnce, "gave a result that has not the shape", 1),
     ],
 )
 def test_an_actor_that_fails_once_is_replaced_and_the_rewards_are_the_same(
