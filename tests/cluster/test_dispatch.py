@@ -164,7 +164,7 @@ def test_a_doubled_unit_is_not_lost_with_one_of_its_two_workers() -> None:
     assert dispatch.take(0) == [2]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     costs=st.lists(st.integers(1, 50).map(float), min_size=1, max_size=40),
     workers=st.integers(0, 6),
