@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from clusters import Notes, one_machine
 
 from cliptune.synthetic import SyntheticScorer
 from cluster import scaling
-from cluster.scaling import Row
+from cluster.scaling import Row, Watch
 from cluster.synthetic import own_memory
 
 pytestmark = pytest.mark.timeout(200, method="thread")
@@ -45,15 +47,38 @@ def test_each_actor_has_a_whole_number_of_equal_units(actors: int) -> None:
     assert len(counted) % actors == 0
 
 
-def test_a_measurement_says_what_was_done(one_ray: None) -> None:
+def test_a_measurement_says_what_was_done_and_takes_medians_without_the_work(
+    one_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored = Watch(0.9, 0.03, 0.01), Watch(0.2, 0.02, 0.02), Watch(0.3, 0.07, 0.04)
+    rested = Watch(0.15, 1.0, 1.0), Watch(0.8, 1.0, 1.0), Watch(0.14, 1.0, 1.0)
+    watches = iter((*scored, *rested))
+    monkeypatch.setattr(Watch, "of", lambda work: (work(), next(watches))[1])
     notes = Notes()
-    found = scaling.measure(2, 0.001, 2, notes)
+    found = scaling.measure(2, 0.001, 3, notes)
     assert (found.actors, found.units) == (2, 256)
     assert found.work == pytest.approx(0.128)
     assert 2 <= found.calls <= 6 + found.retries
-    assert found.overhead >= found.least
-    assert 0 < found.driver_main <= found.driver
+    seconds = found.overhead, found.least, found.bare, found.driver, found.driver_main
+    assert seconds == pytest.approx((0.172, 0.072, 0.022, 0.03, 0.02))
     assert notes.warnings == []
+
+
+def test_a_watch_tells_other_threads_from_this_one() -> None:
+    busy = 0.05
+
+    def spin() -> None:
+        while time.thread_time() < busy:
+            pass
+
+    def work() -> None:
+        other = threading.Thread(target=spin)
+        other.start()
+        other.join()
+
+    watch = Watch.of(work)
+    assert watch.wall >= busy
+    assert watch.process - watch.thread > busy / 2
 
 
 def test_synthetic_actors_score_as_a_synthetic_scorer_and_without_torch(one_ray: None) -> None:
