@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from processes import eventually
+from processes import alive, eventually
 
 from cluster.machines import descendants, processes, send
 
@@ -37,7 +37,13 @@ def test_what_has_ended_is_no_descendant(family: subprocess.Popen[bytes]) -> Non
     assert family.pid not in descendants(os.getpid())
 
 
-def test_a_signal_to_a_process_that_has_ended_is_no_error() -> None:
-    with subprocess.Popen(["/bin/true"]) as process:
-        process.wait()
-    send(process.pid, signal.SIGKILL)
+def test_a_signal_arrives() -> None:
+    with subprocess.Popen(["/bin/sleep", "100"]) as process:
+        send(process.pid, signal.SIGTERM)
+        assert process.wait() == -signal.SIGTERM
+
+
+def test_a_signal_to_a_process_that_is_not_there_is_no_error() -> None:
+    nobody = 2**22 + 1  # Linux gives no id so high, so nobody is hit
+    assert not alive(nobody)
+    send(nobody, signal.SIGKILL)

@@ -206,14 +206,14 @@ def test_of_a_range_only_the_minimum_has_to_fit() -> None:
         grown([TWO_CPUS], [], actors={"min": 3, "max": 64})
 
 
-def test_files_are_found_from_any_folder(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Actors do not work where the user stands."""
-    monkeypatch.chdir(model_dir.parent)
-    prompt = {"init": "file", "file": "p.safetensors"}
-    tree = {"model": {"name": model_dir.name}, "prompt": prompt}
+    monkeypatch.chdir(tmp_path.parent)
+    folder, prompt = tmp_path.name, {"init": "file", "file": "p.safetensors"}
+    tree = {"model": {"name": folder}, "task": {"data": folder}, "prompt": prompt}
     config = anchored(validate(ClusterSearch, tree))
-    assert config.model.name == str(model_dir.resolve())
-    assert config.prompt.file == (model_dir.parent / "p.safetensors").resolve()
+    assert config.model.name == config.task.data == str(tmp_path)
+    assert config.prompt.file == tmp_path.parent / "p.safetensors"
 
 
 @pytest.mark.parametrize("name", ["minilm", "organisation/model", "/nowhere/at/all"])
