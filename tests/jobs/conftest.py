@@ -1,12 +1,15 @@
 """Ray's files stay out of the user's home; terminals are as wide as most."""
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
+from clusters import QUIET, STORE
+from head import authentication, write_token
 from no_ray import without_ray
+from ray.cluster_utils import Cluster
 from ray_home import own_home
 from trials_here import Here, trials_here
 
@@ -17,16 +20,24 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(scope="session")
+def one_cpu(home: Path) -> Iterator[str]:
+    """The address of a Ray with one CPU, which is started once for all modules.
+
+    With the token that a local Ray of another module would have this process use from then on.
+    """
+    args = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": STORE}
+    write_token(home)
+    with authentication():
+        cluster: Any = Cluster(initialize_head=True, head_node_args=args)
+        yield cluster.address
+        cluster.shutdown()
+
+
 @pytest.fixture(scope="module")
-def one_ray(home: Path) -> Iterator[None]:
-    """A Ray with one CPU, started once: the command uses a connection that is there."""
-    ray.init(
-        address="local",
-        num_cpus=1,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+def one_ray(one_cpu: str) -> Iterator[None]:
+    """A connection to that Ray: the command uses one that is there."""
+    ray.init(address=one_cpu, **QUIET)
     yield
     ray.shutdown()
 
