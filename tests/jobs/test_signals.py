@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import tiny
 import yaml
-from command import SCRIPT, cliptune, cliptune_here, environment, started
+from clusters import one_machine
+from command import SCRIPT, cliptune_here, environment, started
 from no_ray import without_ray
 from processes import eventually, with_environment
 from scorer_contract import journal_bytes
@@ -28,6 +30,13 @@ def folder(model_dir: Path, task_dir: Path, tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.mktemp("user")
     (folder / "tiny.yaml").write_text(yaml.safe_dump(tiny.tree(model_dir, task_dir)))
     return folder
+
+
+@pytest.fixture(scope="module")
+def address(home: Path) -> Iterator[str]:
+    """A Ray that is there already, for searches that need not start one."""
+    with one_machine(cpus=2):
+        yield ray.get_runtime_context().gcs_address
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +71,12 @@ def finished(*words: str, folder: Path, run: str) -> dict[str, bytes]:
     return journal_bytes(folder / run)
 
 
-def python(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def python(code: str, folder: Path, **more: str) -> subprocess.CompletedProcess[str]:
     """A program to its end."""
     return subprocess.run(
         [sys.executable, "-c", code],
         cwd=folder,
-        env=environment(),
+        env=environment(**more),
         capture_output=True,
         text=True,
         timeout=100,
@@ -80,12 +89,13 @@ def resumed(run: str, folder: Path, budget: str = BUDGET) -> dict[str, bytes]:
 
 
 def test_control_c_then_sigterm_then_sigkill_and_the_journal_is_as_if_nothing_had_happened(
-    folder: Path,
+    folder: Path, address: str
 ) -> None:
     mark = str(uuid.uuid4())
     with running("tiny.yaml", ENDLESS, "run_dir=hit", folder=folder, CLIPTUNE_TEST=mark) as process:
         await_generations(process, 2)
-        second = cliptune("search", "--resume", "hit", "--quiet", folder=folder)
+        with chdir(folder):
+            second = cliptune_here("search", "--resume", "hit", "--quiet")
         assert second.returncode == 2
         assert second.stderr.startswith("cliptune: hit is being written by another search")
         os.killpg(process.pid, signal.SIGINT)
@@ -96,7 +106,7 @@ def test_control_c_then_sigterm_then_sigkill_and_the_journal_is_as_if_nothing_ha
     assert eventually(lambda: with_environment(f"CLIPTUNE_TEST={mark}") == [])
 
     after = len(journal_bytes(folder / "hit"))
-    with running("--resume", "hit", folder=folder) as process:
+    with running("--resume", "hit", folder=folder, RAY_ADDRESS=address) as process:
         await_generations(process, 2)
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=60)
@@ -104,7 +114,7 @@ def test_control_c_then_sigterm_then_sigkill_and_the_journal_is_as_if_nothing_ha
     assert "cliptune search --resume hit" in err
     assert len(journal_bytes(folder / "hit")) >= after + 2
 
-    with running("--resume", "hit", folder=folder) as process:
+    with running("--resume", "hit", folder=folder, RAY_ADDRESS=address) as process:
         await_generations(process, 1)
         os.kill(process.pid, signal.SIGKILL)
         process.communicate(timeout=60)
@@ -113,20 +123,16 @@ def test_control_c_then_sigterm_then_sigkill_and_the_journal_is_as_if_nothing_ha
     assert resumed("hit", folder, budget) == whole
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_search_that_waits_for_its_actors_is_stopped_as_well(
-    number: signal.Signals, folder: Path
-) -> None:
+def test_a_search_that_waits_for_its_actors_is_stopped_as_well(folder: Path, address: str) -> None:
     """In a generation that takes far longer than the wait for its end."""
-    run = f"waiting-{number}"
-    long = ["search.population=9999", ENDLESS, f"run_dir={run}"]
-    with running("tiny.yaml", *long, folder=folder) as process:
-        assert eventually((folder / run / "origin.json").exists)
-        process.send_signal(number)
+    long = ["search.population=9999", ENDLESS, "run_dir=waiting"]
+    with running("tiny.yaml", *long, folder=folder, RAY_ADDRESS=address) as process:
+        assert eventually((folder / "waiting" / "origin.json").exists)
+        process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=100)
-    assert (process.returncode, out) == (128 + number, "")
+    assert (process.returncode, out) == (143, "")
     assert err.startswith("Stopped")
-    assert f"cliptune search --resume {run}" in err
+    assert "cliptune search --resume waiting" in err
 
 
 def test_a_search_that_is_stopped_while_ray_starts_can_be_resumed(
@@ -149,7 +155,7 @@ run()
     assert resumed("early", folder) == uninterrupted
 
 
-def test_a_stop_that_a_library_swallows_is_asked_for_again(folder: Path) -> None:
+def test_a_stop_that_a_library_swallows_is_asked_for_again(folder: Path, address: str) -> None:
     """An `except:` around an import, for instance, while the search was being prepared."""
     code = f"""
 import os, signal, sys
@@ -165,7 +171,7 @@ loop.make_strategy = swallowing
 sys.argv = ["cliptune", "search", "tiny.yaml", "{ENDLESS}", "run_dir=swallowed", "--json"]
 run()
 """
-    done = python(code, folder)
+    done = python(code, folder, RAY_ADDRESS=address)
     assert (done.returncode, done.stdout) == (130, "")
     assert "cliptune search --resume swallowed" in done.stderr
 
