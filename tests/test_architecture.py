@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import cliptune
+
 ROOT = Path(__file__).parents[1]
 STOREYS = ("cliptune", "cluster", "jobs")
 
@@ -78,6 +80,11 @@ def dangers(tree: ast.AST) -> list[str]:
 
 def loaded_after(code: str) -> set[str]:
     """Top-level modules of a fresh interpreter that ran `code`."""
+    return printed_and_loaded(code)[1]
+
+
+def printed_and_loaded(code: str) -> tuple[str, set[str]]:
+    """What it printed, too."""
     report = "print('\\n' + ' '.join({name.partition('.')[0] for name in sys.modules}))"
     ran = subprocess.run(
         [sys.executable, "-c", f"import sys\n{code}\n{report}"],
@@ -85,7 +92,9 @@ def loaded_after(code: str) -> set[str]:
         text=True,
         check=True,
     )
-    return set(ran.stdout.splitlines()[-1].split())
+    assert ran.stderr == ""
+    printed, _, names = ran.stdout.rstrip("\n").rpartition("\n")
+    return printed, set(names.split())
 
 
 @pytest.mark.parametrize(
@@ -158,14 +167,24 @@ def test_importing_cliptune_imports_nothing_heavy() -> None:
     assert loaded & {*HEAVY, "yaml"} == set()
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["search", "--help"]])
-def test_help_waits_for_nothing_heavy(words: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--help"], ["Clip-Tuning", "search"]),
+        (["--version"], [f"cliptune {cliptune.__version__}\n"]),
+        (["search", "--help"], ["CONFIG.yaml", "key=value", "--json", "--quiet"]),
+    ],
+)
+def test_help_says_what_there_is_and_waits_for_nothing_heavy(
+    words: list[str], said: list[str]
+) -> None:
     by_typer = {"pydantic"} if "search" in words else set()  # it reads a verb's options with it
-    loaded = loaded_after(
+    printed, loaded = printed_and_loaded(
         f"sys.argv = ['cliptune', *{words}]\n"
         "from jobs.cli import run\n"
         "try:\n    run()\nexcept SystemExit as end:\n    assert end.code in (0, None)"
     )
+    assert all(word in printed for word in said)
     assert {"jobs", "typer"} <= loaded
     assert (loaded & set(HEAVY)) - by_typer == set()
 

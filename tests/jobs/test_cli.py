@@ -4,6 +4,7 @@ import json
 import re
 import socket
 import subprocess
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ import pytest
 import tiny
 import yaml
 from command import SCRIPT, cliptune, cliptune_here, started
+from no_ray import without_ray
 from scorer_contract import journal_bytes
 
-import cliptune as package
 from cliptune.evaluation import CALIBRATED, ENSEMBLE, MANUAL, TUNED
 
 
@@ -39,25 +40,6 @@ def finished(folder: Path) -> subprocess.CompletedProcess[str]:
 def run_dir(folder: Path, finished: subprocess.CompletedProcess[str]) -> Path:
     (run,) = (folder / "runs").iterdir()
     return run
-
-
-def test_help_says_what_there_is(tmp_path: Path) -> None:
-    done = cliptune("--help", folder=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "Clip-Tuning" in done.stdout
-    assert "search" in done.stdout
-
-
-def test_help_of_search_shows_how_settings_are_given(tmp_path: Path) -> None:
-    done = cliptune("search", "--help", folder=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    for word in ("CONFIG.yaml", "key=value", "--json", "--quiet"):
-        assert word in done.stdout
-
-
-def test_version_is_the_packages(tmp_path: Path) -> None:
-    done = cliptune("--version", folder=tmp_path)
-    assert (done.returncode, done.stdout) == (0, f"cliptune {package.__version__}\n")
 
 
 def test_a_search_succeeds_whatever_else_lies_in_the_folder(
@@ -99,76 +81,86 @@ def valid_json(line: str) -> dict[str, Any]:
     return value
 
 
-Ended = tuple[int, str, str]  # exit code, output, errors
-
-
-@pytest.fixture(scope="module")
-def at_once(folder: Path, run_dir: Path) -> dict[str, Ended]:
-    """The same search again and one that fails, both at a time, on one actor each."""
-    words = {
-        "again": [str(run_dir / "config.yaml"), "--json"],
-        "mistaken": ["tiny.yaml", "--json", "model.name=./nothing"],
-    }
-    running = {name: start(*more, f"run_dir={name}", folder=folder) for name, more in words.items()}
-    outputs = {name: process.communicate(timeout=200) for name, process in running.items()}
-    return {name: (running[name].returncode, *output) for name, output in outputs.items()}
-
-
-def start(*words: str, folder: Path) -> subprocess.Popen[str]:
-    return started(SCRIPT, "search", *words, "cluster.actors=1", folder=folder)
-
-
-def test_json_is_all_of_the_output(at_once: dict[str, Ended], folder: Path) -> None:
-    code, output, errors = at_once["again"]
-    assert (code, errors) == (0, "")
+def is_json_of(run: Path, output: str) -> None:
+    """A line a generation, each of one worker, and the result: nothing else."""
     *generations, result = map(valid_json, output.splitlines())
     assert [one["generation"] for one in generations] == [0, 1, 2]
     assert all(one["workers"] == 1 for one in generations)
-    assert result == json.loads((folder / "again" / "result.json").read_text(encoding="utf-8"))
+    assert result == json.loads((run / "result.json").read_text(encoding="utf-8"))
 
 
-def test_the_written_config_repeats_the_search_bit_for_bit_on_another_number_of_actors(
-    at_once: dict[str, Ended], folder: Path, run_dir: Path
+def search_here(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """A search without the engine, to its end."""
+    with chdir(folder), without_ray():
+        done = cliptune_here("search", *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done
+
+
+@pytest.fixture(scope="module")
+def again(folder: Path, run_dir: Path) -> subprocess.CompletedProcess[str]:
+    """The same search again."""
+    words = (str(run_dir / "config.yaml"), "cluster.actors=1", "run_dir=again", "--json")
+    return search_here(*words, folder=folder)
+
+
+def test_json_is_all_of_the_output(again: subprocess.CompletedProcess[str], folder: Path) -> None:
+    is_json_of(folder / "again", again.stdout)
+
+
+@pytest.mark.usefixtures("again")
+def test_the_written_config_repeats_the_search_bit_for_bit_without_actors_too(
+    folder: Path, run_dir: Path
 ) -> None:
     assert journal_bytes(folder / "again") == journal_bytes(run_dir)
 
 
-def test_a_model_that_is_not_there_is_one_message_too(
-    at_once: dict[str, Ended], folder: Path
+@pytest.fixture(scope="module")
+def quiet(folder: Path) -> subprocess.CompletedProcess[str]:
+    """The search with little to read, and its model named by where it lies from here."""
+    return search_here("tiny.yaml", "--quiet", "model.name=model", "run_dir=quiet", folder=folder)
+
+
+def test_quiet_prints_the_result_alone(quiet: subprocess.CompletedProcess[str]) -> None:
+    assert quiet.stdout.splitlines()[0].strip() == "accuracy"
+    assert "generation 1 of 3" not in quiet.stdout
+    assert quiet.stdout.splitlines()[-1] == "written to quiet"
+
+
+@pytest.mark.usefixtures("quiet")
+def test_a_model_can_be_named_by_where_it_lies_from_here(
+    folder: Path, run_dir: Path, model_dir: Path
 ) -> None:
-    """Though it is an actor that finds out."""
-    code, output, errors = at_once["mistaken"]
-    assert (code, output) == (2, "")
+    written = yaml.safe_load((folder / "quiet" / "config.yaml").read_text(encoding="utf-8"))
+    assert written["model"]["name"] == str(model_dir.resolve())
+    assert journal_bytes(folder / "quiet") == journal_bytes(run_dir)
+
+
+@pytest.mark.slow
+def test_two_searches_at_once_have_a_ray_each_and_say_nothing_but_their_own(
+    folder: Path, run_dir: Path
+) -> None:
+    """One of them fails: an actor finds out that there is no such model."""
+    words = {
+        "beside": [str(run_dir / "config.yaml")],
+        "mistaken": ["tiny.yaml", "model.name=./nothing"],
+    }
+    running = {
+        name: started(
+            SCRIPT, "search", *more, "--json", "cluster.actors=1", f"run_dir={name}", folder=folder
+        )
+        for name, more in words.items()
+    }
+    said = {name: process.communicate(timeout=200) for name, process in running.items()}
+    output, errors = said["beside"]
+    assert (running["beside"].returncode, errors) == (0, "")
+    is_json_of(folder / "beside", output)
+    assert journal_bytes(folder / "beside") == journal_bytes(run_dir)
+    output, errors = said["mistaken"]
+    assert (running["mistaken"].returncode, output) == (2, "")
     assert errors.startswith("cliptune: model.name: ./nothing cannot be loaded")
     assert len(errors.splitlines()) == 1
     assert not (folder / "mistaken").exists()
-
-
-@pytest.fixture
-def quiet(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_ray: None
-) -> subprocess.CompletedProcess[str]:
-    """The search with little to read, and its model named by where it lies from here."""
-    monkeypatch.chdir(folder)
-    words = ("tiny.yaml", "--quiet", "model.name=model", f"run_dir={tmp_path / 'quiet'}")
-    return cliptune_here("search", *words)
-
-
-def test_quiet_prints_the_result_alone(
-    quiet: subprocess.CompletedProcess[str], tmp_path: Path
-) -> None:
-    assert (quiet.returncode, quiet.stderr) == (0, "")
-    assert quiet.stdout.splitlines()[0].strip() == "accuracy"
-    assert "generation 1 of 3" not in quiet.stdout
-    assert quiet.stdout.splitlines()[-1] == f"written to {tmp_path / 'quiet'}"
-
-
-def test_a_model_can_be_named_by_where_it_lies_from_here(
-    quiet: subprocess.CompletedProcess[str], tmp_path: Path, run_dir: Path, model_dir: Path
-) -> None:
-    written = yaml.safe_load((tmp_path / "quiet" / "config.yaml").read_text(encoding="utf-8"))
-    assert written["model"]["name"] == str(model_dir.resolve())
-    assert journal_bytes(tmp_path / "quiet") == journal_bytes(run_dir)
 
 
 BROKEN = {"broken.yaml": "search: [1, 2", "list.yaml": "- 1"}
@@ -211,8 +203,8 @@ def test_a_run_directory_with_too_long_a_name_is_a_mistake_like_others(folder: P
     assert "Traceback" not in done.stderr
 
 
-def test_an_option_that_does_not_exist_is_a_mistake_in_use(folder: Path) -> None:
-    done = cliptune("search", "--jsn", folder=folder)
+def test_an_option_that_does_not_exist_is_a_mistake_in_use() -> None:
+    done = cliptune_here("search", "--jsn")
     assert done.returncode == 2
     assert "--jsn" in done.stderr
     assert "Traceback" not in done.stderr
@@ -225,11 +217,14 @@ def closed_port() -> int:
         return int(one.getsockname()[1])
 
 
-def test_an_address_where_nobody_listens_is_one_message_at_once(folder: Path) -> None:
+def test_an_address_where_nobody_listens_is_one_message_at_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Ray by itself would try for a quarter of an hour."""
     address = f"127.0.0.1:{closed_port()}"
+    monkeypatch.chdir(folder)
     words = ("tiny.yaml", f"cluster.address={address}", "run_dir=nobody", "--quiet")
-    done = cliptune("search", *words, folder=folder)
+    done = cliptune_here("search", *words)
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.startswith(f"cliptune: No connection to Ray at {address}: ")

@@ -1,7 +1,6 @@
 """`cliptune report`, as a person types it: files, and a sentence for what is none."""
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -134,15 +133,11 @@ def test_bad_options_are_one_sentence(words: list[str], sentence: str) -> None:
     assert sentence in done.stderr
 
 
-def test_a_library_that_is_missing_is_named_with_what_installs_it(run_dir: Path) -> None:
-    code = (
-        "import sys\n"
-        "sys.modules['matplotlib'] = None\n"
-        f"sys.argv = ['cliptune', 'report', {str(run_dir)!r}]\n"
-        "from jobs.cli import run\n"
-        "run()"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+def test_a_library_that_is_missing_is_named_with_what_installs_it(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    done = cliptune_here("report", str(run_dir))
     assert done.returncode == 2
     assert done.stderr == (
         "cliptune: cliptune report needs matplotlib, which is not installed: "
