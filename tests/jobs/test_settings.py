@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from command import cliptune
+from command import cliptune_here
 from pydantic import BaseModel, Field, TypeAdapter
 from pydantic.fields import FieldInfo
 
@@ -55,21 +55,28 @@ def test_every_setting_is_listed_once() -> None:
     assert sorted(setting.name for setting in listed()) == sorted(LEAVES)
 
 
-@pytest.mark.parametrize("name", LEAVES)
-def test_every_setting_says_what_it_is_for_and_what_it_may_be(name: str) -> None:
-    (setting,) = listed(name)
-    assert setting.meaning == LEAVES[name].description
-    assert setting.meaning.strip()
-    assert setting.type.strip()
+def test_every_setting_is_found_by_its_name() -> None:
+    groups = tree()
+    for name in LEAVES:
+        found = [setting.name for group in choose(groups, [name]) for setting in group.settings]
+        assert found == [name]
 
 
-@pytest.mark.parametrize("name", LEAVES)
-def test_every_default_is_the_models(name: str) -> None:
-    (setting,), field = listed(name), LEAVES[name]
-    assert setting.required == field.is_required()
-    if not field.is_required():
-        default = field.get_default(call_default_factory=True)
-        assert setting.default == TypeAdapter(Any).dump_python(default, mode="json")
+def test_every_setting_says_what_it_is_for_and_what_it_may_be() -> None:
+    for setting in listed():
+        assert setting.meaning == LEAVES[setting.name].description, setting.name
+        assert setting.meaning.strip(), setting.name
+        assert setting.type.strip(), setting.name
+
+
+def test_every_default_is_the_models() -> None:
+    for setting in listed():
+        field = LEAVES[setting.name]
+        assert setting.required == field.is_required(), setting.name
+        if not field.is_required():
+            default = field.get_default(call_default_factory=True)
+            expected = TypeAdapter(Any).dump_python(default, mode="json")
+            assert setting.default == expected, setting.name
 
 
 @pytest.mark.parametrize("group", tree(), ids=lambda group: group.name or "top")
@@ -226,8 +233,8 @@ def test_tables_say_that_presets_and_the_user_win_over_defaults(
     assert "by task:" in printed(capsys, "task")
 
 
-def test_the_verb_prints_plain_text_into_a_pipe(tmp_path: Any) -> None:
-    done = cliptune("config", "search.budget", folder=tmp_path)
+def test_the_verb_prints_plain_text_where_there_is_no_terminal() -> None:
+    done = cliptune_here("config", "search.budget")
     assert (done.returncode, done.stderr) == (0, "")
     assert "\x1b" not in done.stdout
     assert done.stdout.splitlines()[2].split()[:5] == [
@@ -239,8 +246,8 @@ def test_the_verb_prints_plain_text_into_a_pipe(tmp_path: Any) -> None:
     ]
 
 
-def test_the_verb_refuses_an_unknown_name_with_one_sentence(tmp_path: Any) -> None:
-    done = cliptune("config", "search.budgt", "--json", folder=tmp_path)
+def test_the_verb_refuses_an_unknown_name_with_one_sentence() -> None:
+    done = cliptune_here("config", "search.budgt", "--json")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         "cliptune: Unknown setting or section search.budgt (did you mean search.budget?).\n"
