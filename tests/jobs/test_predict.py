@@ -36,6 +36,12 @@ def run(model_dir: Path, task_dir: Path, tmp_path_factory: pytest.TempPathFactor
     return folder
 
 
+@pytest.fixture(scope="module")
+def predictor(run: Path) -> Predictor:
+    """The same from within Python."""
+    return load(run)
+
+
 @pytest.fixture
 def predicted(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -55,9 +61,9 @@ def predicted(
     return predicted
 
 
-def test_texts_are_classified_a_line_each(run: Path, predicted: Predicted) -> None:
+def test_texts_are_classified_a_line_each(predictor: Predictor, predicted: Predicted) -> None:
     out, err = predicted(*TEXTS)
-    found = load(run).predict(TEXTS)
+    found = predictor.predict(TEXTS)
     expected = [
         f"{each.label}\t{each.probability:.1%}\t{text}"
         for each, text in zip(found, TEXTS, strict=True)
@@ -98,10 +104,10 @@ def test_a_line_is_answered_before_the_next_one_is_written(
     assert [line.rpartition("\t")[2] for line in said] == [f"{text}\n" for text in TEXTS]
 
 
-def test_json_has_the_input_and_every_class(run: Path, predicted: Predicted) -> None:
+def test_json_has_the_input_and_every_class(predictor: Predictor, predicted: Predicted) -> None:
     line = json.dumps({"id": 7, "text": TEXTS[0]})
     out, _ = predicted(stdin=line.encode(), as_json=True, ensemble=True)
-    (found,) = load(run).predict(TEXTS[:1], ensemble=True)
+    (found,) = predictor.predict(TEXTS[:1], ensemble=True)
     assert json.loads(out) == {
         "id": 7,
         "text": TEXTS[0],
@@ -114,16 +120,16 @@ def test_json_has_the_input_and_every_class(run: Path, predicted: Predicted) -> 
     }
 
 
-@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".tsv", ".parquet", ".arrow", ".feather"])
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_a_file_becomes_a_file_with_the_predictions(
-    suffix: str, run: Path, task_dir: Path, tmp_path: Path, predicted: Predicted
+    suffix: str, predictor: Predictor, task_dir: Path, tmp_path: Path, predicted: Predicted
 ) -> None:
     out = tmp_path / f"out{suffix}"
     said, _ = predicted(file=task_dir / "test.jsonl", out=out)
     assert said == f"6 predictions written to {out}\n"
     (given,) = read_chunks(task_dir / "test.jsonl", WANTED, 99)
     (written,) = read_chunks(out, WANTED, 99)
-    found = load(run).predict(given.rows.columns["text"])
+    found = predictor.predict(given.rows.columns["text"])
     for before, after, each in zip(given.records, written.records, found, strict=True):
         assert str(after["label"]) == str(before["label"])
         assert (str(after["prediction"]), after["label_word"]) == (str(each.value), each.label)
@@ -162,6 +168,7 @@ def test_predictions_are_values_of_the_label_column(
 
 def test_threads_are_as_many_as_asked_for(predicted: Predicted) -> None:
     before = torch.get_num_threads()
+    torch.set_num_threads(2)
     try:
         predicted(*TEXTS, threads=1)
         assert torch.get_num_threads() == 1
