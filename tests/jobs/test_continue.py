@@ -1,14 +1,14 @@
 """`--continue`: one command that begins a search, or goes on with it, as often as it is given."""
 
 import fcntl
+import math
 import os
 import shutil
-import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import CompletedProcess
+from unittest.mock import patch
 
 import pytest
 import tiny
@@ -16,6 +16,9 @@ import yaml
 from command import cliptune_here
 from no_ray import without_ray
 from runs import Killed, journal_bytes, killed_at
+
+from cliptune.lease import LEASE_SECONDS
+from cluster.session import BETWEEN_TRIES
 
 pytestmark = pytest.mark.usefixtures("no_ray")
 
@@ -106,42 +109,54 @@ def test_a_folder_with_something_else_in_it_is_refused(file: Path, tmp_path: Pat
     refused(go(file, tmp_path), "is not empty")
 
 
-def test_a_run_in_the_home_folder(file: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_in_the_home_folder(
+    file: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HOME", str(whole.parent))
+    monkeypatch.chdir(tmp_path)
     words = ("search", str(file), "run_dir=~/run", "--continue", "--quiet")
     assert cliptune_here(*words).returncode == 0
+    assert list(tmp_path.iterdir()) == []  # no other search has begun, in a folder named ~
+
+
+class Clock:
+    """Time that passes only where a search sleeps, and what happens from some moment on."""
+
+    def __init__(self, moment: float, happens: Callable[[], None]) -> None:
+        self.now, self._moment, self._happens = 0.0, moment, happens
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        if self.now >= self._moment:
+            self._happens()
 
 
 @contextmanager
-def held(run: Path, seconds: float) -> Iterator[None]:
-    """The run is another's for a while."""
+def held(run: Path, until: float) -> Iterator[Clock]:
+    """The run is another's until that moment."""
     descriptor = os.open(run, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
-    timer = threading.Timer(seconds, os.close, [descriptor])
-    timer.start()
+    clock = Clock(until, lambda: fcntl.flock(descriptor, fcntl.LOCK_UN))
     try:
-        yield
+        with patch("cluster.session.time", clock):
+            yield clock
     finally:
-        timer.join()
+        os.close(descriptor)
 
 
-def test_it_waits_for_another_search_to_let_go(
-    file: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cluster.session.BETWEEN_TRIES", 0.1)
-    with held(whole, 1.0):
-        began = time.monotonic()
-        words = ("search", str(file), f"run_dir={whole}", "--continue")
-        done = cliptune_here(*words)
-        assert time.monotonic() - began > 0.5
+def test_it_waits_for_another_search_to_let_go(file: Path, whole: Path) -> None:
+    with held(whole, until=2 * BETWEEN_TRIES) as clock:
+        done = cliptune_here("search", str(file), f"run_dir={whole}", "--continue")
     assert done.returncode == 0
     assert done.stdout.count(f"Waiting for the search that holds {whole}") == 1
+    assert clock.now == 2 * BETWEEN_TRIES
 
 
-def test_it_does_not_wait_for_ever(
-    file: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cluster.session.BETWEEN_TRIES", 0.1)
-    monkeypatch.setattr("jobs.search.LEASE_SECONDS", 0.2)
-    with held(whole, 2.0):
+def test_it_does_not_wait_for_ever(file: Path, whole: Path) -> None:
+    """Only until one that died would have lost its hold."""
+    with held(whole, until=math.inf) as clock:
         refused(go(file, whole), "is being written by another search")
+    assert LEASE_SECONDS < clock.now < 2 * LEASE_SECONDS
