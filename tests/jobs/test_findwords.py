@@ -1,6 +1,7 @@
 """`cliptune words`: what it prints, and a file that a search takes."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import tiny
 import yaml
 from command import cliptune_here
+from numpy.typing import NDArray
 
 from cliptune.calibration import calibrated
 from cliptune.evaluation import calibrate as calibrated_biases
@@ -60,12 +62,24 @@ def test_words_are_added_to_those_that_the_task_has(file: Path) -> None:
     assert len({word for each in two["words"] for word in each}) == 8
 
 
-def test_validation_chooses_how_many(file: Path) -> None:
-    value = found_in(cliptune_here("words", str(file), "--json"))
-    tried, best = value["tried"], value["best"]
+def test_validation_chooses_how_many(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its losses are what the choice is made by, and those chosen are what is written."""
+    given: list[float] = []
+
+    def second(losses: Sequence[NDArray[np.float64]]) -> int:
+        given.extend(each.mean() for each in losses)
+        return 1
+
+    monkeypatch.setattr("jobs.findwords.best_of", second)
+    out = tmp_path / "words.yaml"
+    value = found_in(cliptune_here("words", str(file), "--out", str(out), "--json"))
+    tried = value["tried"]
     assert [one["added"] for one in tried][:3] == [0, 1, 3]
-    losses = [one["validation"]["loss"] for one in tried]
-    assert best in (tried[0], tried[losses.index(min(losses))])
+    assert given == pytest.approx([one["validation"]["loss"] for one in tried])
+    assert value["best"] == tried[1]
+    assert read([str(out)]).task.verbalizer == tuple(map(tuple, tried[1]["words"]))
 
 
 def test_words_are_added_where_they_are_better_by_more_than_a_standard_error() -> None:
