@@ -54,6 +54,7 @@ def configs(experiment: str, asked: Matrix) -> dict[str, Any]:
 def test_every_search_is_valid_and_another(experiment: str, data: str | None) -> None:
     tasks = ["sst2", "yelp_polarity", "agnews", "dbpedia"]  # hinge is the others' own loss
     found = configs(experiment, matrix(data, tasks=tasks, seeds=SEEDS[:2]))
+    assert found
     assert len({config.model_dump_json() for config in found.values()}) == len(found)
 
 

@@ -20,6 +20,8 @@ from jobs.logs import exit_code, watch
 
 pytest.importorskip("aiohttp", reason="ray[default] is not installed: it brings the jobs")
 
+EMPTY = b"PK\x05\x06" + bytes(18)  # a package with nothing in it
+
 
 @pytest.fixture(scope="module")
 def head(home: Path) -> Iterator[str]:
@@ -107,7 +109,7 @@ def test_each_line_comes_once_however_often_the_connection_drops_and_the_outcome
     tunnel = Tunnel(head)
     remote = Remote(tunnel.address)
     go_on, package = tmp_path / "go-on", tmp_path / "package.zip"
-    package.write_bytes(b"PK\x05\x06" + bytes(18))  # an empty one
+    package.write_bytes(EMPTY)
     wait = f"while [ ! -e {go_on} ]; do sleep 0.05; done"
     remote.submit("drops", f"seq 1 25; {wait}; seq 26 50; exit 7", package, {}, **{NAME: "drops"})
     ended: list[Submission] = []
@@ -139,15 +141,21 @@ def test_a_missing_or_wrong_token_is_one_sentence(head: str) -> None:
         assert "does not take the token" in sentence(cliptune_here("jobs", "--address", head))
 
 
-def test_the_token_is_nobody_elses_to_read_and_written_nowhere(head: str, home: Path) -> None:
+def test_the_token_is_nobody_elses_to_read_and_written_nowhere(
+    head: str, home: Path, tmp_path: Path
+) -> None:
     token = home / ".ray" / "auth_token"
     token.chmod(0o644)
+    package = tmp_path / "package.zip"
+    package.write_bytes(EMPTY)
+    remote = Remote(head)
+    remote.submit("spoken", "env", package, {}, **{NAME: "spoken"})
+    assert eventually(lambda: "PATH=" in remote.log(remote.find("spoken")))
     listed = done(cliptune_here("jobs", "--json", "--address", head))
     assert token.stat().st_mode & 0o777 == 0o600
     secret = token.read_text().strip()
-    logs = [Remote(head).log(one) for one in Remote(head).submissions()]
+    logs = [remote.log(one) for one in remote.submissions()]
     arguments = [file.read_bytes() for file in Path("/proc").glob("[0-9]*/cmdline")]
-    assert logs
     assert secret not in listed
     assert not any(secret in log for log in logs)
     assert not any(secret.encode() in words for words in arguments)
