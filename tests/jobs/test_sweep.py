@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from trials_here import Here
 from cliptune.config import merge, validate
 from cluster.config import ClusterSearch
 from cluster.placement import Node
+from jobs.manifest import Entry
+from jobs.ranking import Row, row_of
 from jobs.suggestions import Suggestions
 from jobs.sweepplan import _placed
 
@@ -122,6 +125,21 @@ def test_an_interrupted_sweep_goes_on_where_it_ended(file: Path, here: Here) -> 
     again = go(file)
     assert here.ran == names
     assert "ranked by validation loss" in again.stdout
+
+
+def test_a_run_is_read_at_the_sweeps_start_and_at_its_own_end_alone(
+    file: Path, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not at the ends of all others: journals are long."""
+    read: Counter[str] = Counter()
+
+    def noting(entry: Entry, run_dir: str) -> Row:
+        read[entry.name] += 1
+        return row_of(entry, run_dir)
+
+    monkeypatch.setattr("jobs.sweepplan.row_of", noting)
+    assert go(file).returncode == 0
+    assert read == dict.fromkeys(here.ran, 2)
 
 
 def test_where_ray_tune_itself_fails_the_rest_is_given_to_it_again(file: Path, here: Here) -> None:
