@@ -60,7 +60,8 @@ def running(*words: str, folder: Path, **more: str) -> Iterator[subprocess.Popen
 def await_generations(process: subprocess.Popen[str], count: int) -> None:
     assert process.stdout is not None
     for _ in range(count):
-        assert process.stdout.readline().startswith('{"generation": ')
+        line = process.stdout.readline()
+        assert line.startswith('{"generation": '), line or process.communicate(timeout=60)
 
 
 def finished(*words: str, folder: Path, run: str) -> dict[str, bytes]:
