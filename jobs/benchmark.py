@@ -7,8 +7,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from rich.table import Table
-
 from cliptune.benchmark import (
     Options,
     chosen_task,
@@ -30,7 +28,7 @@ from cliptune.reportfile import writable, write
 from cliptune.task import Task
 from cluster import session
 from cluster.config import ClusterSearch
-from jobs.words import make_console
+from jobs.words import make_console, plain_table
 
 GENERATIONS = 4  # of the search that the engine's share is read off; the first does not count
 
@@ -56,7 +54,10 @@ def main(given: Mapping[str, Any], *, actors: int, file: Path | None) -> None:
     write(report, file)
     console = make_console()
     for columns, body in tables(report):
-        console.print(_table(columns, body))
+        table = plain_table(*columns)
+        for row in body:
+            table.add_row(*row)
+        console.print(table)
         console.print()
     for line in lines(report):
         console.print(line)
@@ -132,12 +133,3 @@ def _stored_task(task: Task, folder: Path) -> Path:
     for split in ("train", "validation", "test"):
         (folder / f"{split}.jsonl").write_text(text, encoding="utf-8")
     return folder
-
-
-def _table(columns: tuple[str, ...], body: list[tuple[str, ...]]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    for name in columns:
-        table.add_column(name)
-    for row in body:
-        table.add_row(*row)
-    return table

@@ -23,7 +23,7 @@ from jobs.config import read
 from jobs.disturbance import Disturbance, Kind, schedule
 from jobs.sessions import LOOK, Sessions
 from jobs.signals import Stopped, leave, stopping
-from jobs.words import clock, make_console
+from jobs.words import clock, make_console, plain_table
 
 UNIT_TIMEOUT, START_TIMEOUT = 20, 60  # seconds; unless the words say otherwise
 LEAST_GENERATIONS = 3
@@ -200,7 +200,7 @@ def _show(report: dict[str, Any], folder: Path) -> int:
 
 
 def _faults(report: dict[str, Any]) -> Table:
-    table = _table("fault", "times", "median wait", "longest wait")
+    table = plain_table("fault", "times", "median wait", "longest wait")
     for kind in Kind:
         waits = [
             one["until_next"]
@@ -214,7 +214,7 @@ def _faults(report: dict[str, Any]) -> Table:
 
 
 def _figures(report: dict[str, Any]) -> Table:
-    table = _table("", "")
+    table = plain_table("", "")
     table.show_header = False
     words: dict[str, Callable[[Any], str]] = {
         "generations": str,
@@ -229,11 +229,4 @@ def _figures(report: dict[str, Any]) -> Table:
     for name, word in words.items():
         shown = name.replace("_", " ").replace("seconds", "time")
         table.add_row(shown, word(report[name]))
-    return table
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    for number, name in enumerate(columns):
-        table.add_column(name, justify="right" if number else "left")
     return table

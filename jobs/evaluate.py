@@ -24,7 +24,7 @@ from cluster.session import anchored, is_starting, scoring
 from jobs.config import read
 from jobs.confusion import confusion_view
 from jobs.display import Display
-from jobs.signals import Stopped, leave, stopping
+from jobs.signals import leaving
 
 Record = RunRecord[ClusterSearch]
 
@@ -49,12 +49,8 @@ def main(
         raise RunError(f"{place} has no prompt yet: not one generation is in its journal.")
     config = settings(record, words, data)
     task = examples(record, config, split, others=data is not None)
-    try:
-        with stopping(at_once=is_starting), display:
-            found = evaluate(record, best, config, task, split, display)
-    except Stopped as stopped:
-        display.stopped()
-        leave(stopped.exit_code)
+    with leaving(is_starting, display.stopped), display:
+        found = evaluate(record, best, config, task, split, display)
     if as_json:
         print(json.dumps(as_values(record, best, task, found), ensure_ascii=False))
     else:

@@ -28,7 +28,7 @@ from cliptune.task import Task, load_task
 from cliptune.verbalizer import find_words
 from cluster.config import ClusterSearch
 from jobs.config import read_tree
-from jobs.words import make_console
+from jobs.words import make_console, titled_table
 
 COUNTS = (1, 3, 10, 30)  # words that are added to each class, tried one after the other
 
@@ -160,11 +160,9 @@ def _write(out: Path, tree: object) -> None:
 
 
 def _show(task: Task, trials: Sequence[Trial], best: Trial, console: Console) -> None:
-    tried = Table(title="without a soft prompt", title_justify="left", title_style="bold")
-    tried.add_column("words added to a class")
     tested = best.test_accuracy is not None
-    for heading in ("validation", "loss", *(["test"] if tested else [])):
-        tried.add_column(heading, justify="right")
+    columns = ("validation", "loss", *(["test"] if tested else []))
+    tried = titled_table("without a soft prompt", "words added to a class", *columns)
     for one in trials:
         name = str(one.added or "none") + (" (chosen)" if one is best else "")
         test = ["" if one.test_accuracy is None else f"{one.test_accuracy:.1%}"] if tested else []

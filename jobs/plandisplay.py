@@ -9,7 +9,7 @@ from rich.table import Table
 
 from cluster.config import ClusterSearch
 from cluster.plan import Part
-from jobs.words import clock
+from jobs.words import clock, plain_table
 
 LIMITS = ("budget", "max_forward_passes", "max_seconds", "patience")
 PARTS = {
@@ -156,7 +156,7 @@ def _prompts(estimate: Estimate) -> int | None:
 
 
 def _splits_table(estimate: Estimate) -> Table:
-    table = _table("split", "examples", "tokens", "longest", "shortened")
+    table = plain_table("split", "examples", "tokens", "longest", "shortened")
     for name, size in estimate.splits.items():
         table.add_row(name, *(f"{number:,}" for number in asdict(size).values()))
     return table
@@ -164,7 +164,7 @@ def _splits_table(estimate: Estimate) -> Table:
 
 def _parts_table(estimate: Estimate) -> Table:
     timed = estimate.speed.tokens_per_second is not None
-    table = _table("part", "forward passes", "tokens", "padding", *(["time"] if timed else []))
+    table = plain_table("part", "forward passes", "tokens", "padding", *(["time"] if timed else []))
     for key, name in PARTS.items():
         if part := estimate.parts.get(key):
             cells = [f"{n:,}" for n in (part.forward_passes, part.tokens, part.padding)]
@@ -174,21 +174,13 @@ def _parts_table(estimate: Estimate) -> Table:
 
 
 def _memory_table(memory: Mapping[str, int | None]) -> Table:
-    table = _table("memory of an actor", "MiB", "")
+    table = plain_table("memory of an actor", "MiB", "")
     for key, (name, how) in MEMORY.items():
         size = memory[key]
         if size is not None:
             table.add_row(name, f"{size / 2**20:,.0f}", how)
         elif key == "activations":
             table.add_row(name, "", "not measured")
-    return table
-
-
-def _table(first: str, *numbers: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column(first)
-    for name in numbers:
-        table.add_column(name, justify="right")
     return table
 
 

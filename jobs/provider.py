@@ -8,7 +8,8 @@ from cliptune.config import ModelConfig
 from cliptune.errors import ConfigError
 from cluster.session import is_starting
 from jobs.config import read
-from jobs.signals import Stopped, leave, stopping
+from jobs.signals import leaving
+from jobs.words import standing_line
 
 try:
     from cluster.provider import Limits as Limits
@@ -31,19 +32,12 @@ def main(
     if stand.own_ray:
         refuse_taken(stand.host, stand.port)
     print(f"Loading {settings.name} ...", flush=True)
-    try:
-        with stopping(at_once=is_starting):
-            refuse_missing(settings)
-            with provided(settings, limits, token, stand):
-                guard = "for who shows the token" if token else "for all on this machine"
-                print(
-                    f"{settings.name}: {stand.place} {guard} (Ctrl-C ends it)",
-                    flush=True,
-                )
-                threading.Event().wait()
-    except Stopped as stopped:
-        print("Stopped.")
-        leave(stopped.exit_code)
+    with leaving(is_starting, lambda: print("Stopped.")):
+        refuse_missing(settings)
+        with provided(settings, limits, token, stand):
+            line = standing_line(settings.name, stand.place, guarded=token is not None)
+            print(line, flush=True)
+            threading.Event().wait()
 
 
 def settings_of(model: str, words: Sequence[str]) -> ModelConfig:

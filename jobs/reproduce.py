@@ -6,8 +6,6 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-from rich.table import Table
-
 from cliptune.config import merge, validate
 from cliptune.errors import ConfigError, RunError
 from cliptune.models.load import shape_of
@@ -48,7 +46,7 @@ from jobs.sweep import Prepared, carry_on, list_trials, place_of, prepare, refus
 from jobs.sweepdisplay import choose
 from jobs.sweepfile import brief, has_seed
 from jobs.sweepplan import SweepPlan
-from jobs.words import make_console
+from jobs.words import make_console, titled_table
 
 TABLES, SETTINGS = "results.md", "settings.json"
 WIDE = 400  # columns
@@ -230,9 +228,8 @@ def _show(place: str, results: dict[str, list[Row]]) -> None:
     if not console.is_terminal:  # a file has room for a table as wide as it comes
         console.width = WIDE
     for title, (head, *body) in _tables(results):
-        table = Table(title=title, title_justify="left", title_style="bold")
-        for number, heading in enumerate(head):
-            table.add_column(heading, justify="right" if number else "left", no_wrap=number == 0)
+        table = titled_table(title, *head)
+        table.columns[0].no_wrap = True
         for row in body:
             table.add_row(*row)
         console.print(table)

@@ -15,7 +15,8 @@ from cluster import scaling
 from cluster.scaling import Memory, Modelled, Row
 from cluster.session import is_starting
 from jobs.display import Display
-from jobs.signals import Stopped, leave, stopping
+from jobs.signals import leaving
+from jobs.words import plain_table
 
 MOST = 1_000
 MODELLED = (128, 256, 512, 1_000)
@@ -40,16 +41,12 @@ def main(
         raise ConfigError(f"--unit-seconds must be a number from 0 on; found {unit_seconds}.")
     generations = generations or (MEMORY_GENERATIONS if memory else GENERATIONS)
     file = writable(file)
-    try:
-        with stopping(at_once=is_starting), display:
-            if memory:
-                marks = sorted({min(SETTLED, generations), generations})
-                found = scaling.growth(generations, marks, display)
-            else:
-                rows = [scaling.measure(n, unit_seconds, generations, display) for n in counts]
-    except Stopped as stopped:
-        display.stopped()
-        leave(stopped.exit_code)
+    with leaving(is_starting, display.stopped), display:
+        if memory:
+            marks = sorted({min(SETTLED, generations), generations})
+            found = scaling.growth(generations, marks, display)
+        else:
+            rows = [scaling.measure(n, unit_seconds, generations, display) for n in counts]
     if memory:
         report: Report = {"memory": [asdict(one) for one in found]}
         tables = [memory_table(found)]
@@ -121,10 +118,7 @@ def memory_table(found: Sequence[Memory]) -> Table:
 
 
 def _table(title: str, columns: Mapping[str, Sequence[str]]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None)
-    table.padding, table.pad_edge, table.header_style = (0, 2, 0, 0), False, "bold"
-    for name in columns:
-        table.add_column(name, justify="right")
+    table = plain_table(*columns, title=title)
     for row in zip(*columns.values(), strict=True):
         table.add_row(*row)
     return table

@@ -4,7 +4,7 @@ from cliptune.lease import LEASE_SECONDS
 from cluster.config import ClusterSearch
 from cluster.session import is_starting, search
 from jobs.display import Display
-from jobs.signals import Stopped, leave, stopping
+from jobs.signals import leaving
 
 
 def main(
@@ -14,10 +14,6 @@ def main(
 
     With `patient`, wait while another search may hold run_dir that died and cannot let go of it.
     """
-    try:
-        with stopping(at_once=is_starting), display:
-            patience = 1.25 * LEASE_SECONDS if patient else 0.0
-            search(config, display, resume=resume, patience=patience)
-    except Stopped as stopped:
-        display.stopped()
-        leave(stopped.exit_code)
+    patience = 1.25 * LEASE_SECONDS if patient else 0.0
+    with leaving(is_starting, display.stopped), display:
+        search(config, display, resume=resume, patience=patience)

@@ -13,7 +13,8 @@ from cliptune.models.load import family_of
 from cliptune.record import is_run, read_run
 from cliptune.weights import weights_digest
 from cluster.session import is_starting
-from jobs.signals import Stopped, leave, stopping
+from jobs.signals import leaving
+from jobs.words import standing_line
 
 try:
     from cluster.classify import Limits
@@ -54,21 +55,13 @@ def main(
         model = str(Path(model).resolve())
     refuse_odd(prompts, model)
     print("Loading the model ...", flush=True)
-    try:
-        with (
-            stopping(at_once=is_starting),
-            served(prompts, limits, token, stand, model, device),
-        ):
-            guard = "for who shows the token" if token else "for all on this machine"
-            print(
-                f"{', '.join(prompt.name for prompt in prompts)}: {stand.place} "
-                f"{guard} (Ctrl-C ends it)",
-                flush=True,
-            )
-            threading.Event().wait()
-    except Stopped as stopped:
-        print("Stopped.")
-        leave(stopped.exit_code)
+    with (
+        leaving(is_starting, lambda: print("Stopped.")),
+        served(prompts, limits, token, stand, model, device),
+    ):
+        names = ", ".join(prompt.name for prompt in prompts)
+        print(standing_line(names, stand.place, guarded=token is not None), flush=True)
+        threading.Event().wait()
 
 
 def named(runs: Sequence[str]) -> list[Served]:

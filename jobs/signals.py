@@ -50,6 +50,17 @@ def stopping(at_once: Callable[[], bool]) -> Iterator[None]:
             signal.signal(one, handler)
 
 
+@contextmanager
+def leaving(at_once: Callable[[], bool], farewell: Callable[[], None]) -> Iterator[None]:
+    """As `stopping`; what is within is left, the farewell said, and the process ends."""
+    try:
+        with stopping(at_once):
+            yield
+    except Stopped as stopped:
+        farewell()
+        leave(stopped.exit_code)
+
+
 def insist() -> None:
     """Raise again what a library has swallowed: `import cma` has an `except:` around imports."""
     if _asked:

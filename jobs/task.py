@@ -17,6 +17,7 @@ from cliptune.models.base import FrozenModel
 from cliptune.models.load import load_structure
 from cliptune.models.tokenize import Encoded
 from cliptune.task import Split, Task, load_task
+from jobs.words import titled_table
 
 INPUTS = 3  # shown of the training split
 CLASSES = 30  # shown at most
@@ -193,9 +194,8 @@ def show(view: TaskView, console: Console) -> None:
 
 
 def _split_table(view: TaskView) -> Table:
-    table = _table("Examples")
-    for column in ("examples", "of", "tokens of an input", "shortened", "tokens lost"):
-        table.add_column(column, justify="right")
+    columns = ("examples", "of", "tokens of an input", "shortened", "tokens lost")
+    table = titled_table("Examples", "", *columns)
     for name, split in view.splits.items():
         table.add_row(
             name,
@@ -212,7 +212,7 @@ def _split_table(view: TaskView) -> Table:
 
 def _class_table(view: TaskView) -> Table:
     words = view.readout != "encoder"
-    table = _table("Classes", "label")
+    table = titled_table("Classes", "label")
     table.add_column("label word" if words else "label text")
     table.add_column("token read" if words else "tokens", overflow="fold")
     for name in view.splits:
@@ -240,12 +240,6 @@ def _grid() -> Table:
     grid.add_column()
     grid.add_column(overflow="fold")
     return grid
-
-
-def _table(title: str, first: str = "") -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column(first)
-    return table
 
 
 def _shown_range(values: dict[str, float]) -> str:

@@ -1,6 +1,6 @@
 """Numbers in words, and the parts that several displays have in common."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 
 from rich.console import Console
@@ -21,18 +21,40 @@ def make_console() -> Console:
     return Console(highlight=False, markup=False, emoji=False)
 
 
+def plain_table(first: str, *numbers: str, title: str | None = None) -> Table:
+    """A table without lines, empty yet: what a row is about, then numbers."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None)
+    table.padding, table.pad_edge, table.header_style = (0, 2, 0, 0), False, "bold"
+    return _with_columns(table, first, numbers)
+
+
+def titled_table(title: str, first: str, *numbers: str) -> Table:
+    """The same with lines."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    return _with_columns(table, first, numbers)
+
+
+def _with_columns(table: Table, first: str, numbers: Iterable[str]) -> Table:
+    table.add_column(first)
+    for name in numbers:
+        table.add_column(name, justify="right")
+    return table
+
+
 def accuracy_table(rows: Mapping[str, Mapping[str, float]]) -> Table:
     """The table at the end: accuracy by row and split, the first row being the manual prompt."""
-    table = Table(title="accuracy", title_justify="left", title_style="bold")
     manual = next(iter(rows.values()))
-    table.add_column()
-    for split in manual:
-        table.add_column(split, justify="right")
-    table.add_column("test, against manual", justify="right")
+    table = titled_table("accuracy", "", *manual, "test, against manual")
     for name, accuracy in rows.items():
         gain = "" if accuracy is manual else f"{100 * (accuracy['test'] - manual['test']):+.1f}"
         table.add_row(name, *(f"{100 * accuracy[split]:.1f}%" for split in manual), gain)
     return table
+
+
+def standing_line(names: str, place: str, *, guarded: bool) -> str:
+    """What stands where, and for whom."""
+    whom = "for who shows the token" if guarded else "for all on this machine"
+    return f"{names}: {place} {whom} (Ctrl-C ends it)"
 
 
 def resumption(generations: int, best: Generation) -> str:

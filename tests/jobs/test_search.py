@@ -79,7 +79,7 @@ def test_control_c_stops_with_its_exit_code_and_keeps_the_journal(
     one_ray: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("jobs.search.leave", sys.exit)  # which ends the process on the spot
+    monkeypatch.setattr("jobs.signals.leave", sys.exit)  # which ends the process on the spot
     display = Recorder(interrupted_at=1)
     with pytest.raises(SystemExit) as caught:
         main(config(model_dir, task_dir, tmp_path / "run"), display)
