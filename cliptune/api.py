@@ -34,9 +34,10 @@ def search(
 
         cliptune.search(task={"name": "sst2", "data": "sst2/16-42"}, search={"budget": 600})
 
-    Without any, it is the search of the embedded task. `observer` is one or several that are told
-    how it goes; `scorer` one that works elsewhere. With `resume`, it goes on with the search in
-    `run_dir`. Raises CliptuneError, whose text says what to do.
+    Without any, it is the search of the embedded task. A section `cluster` in them, as the command
+    has it, does not count here. `observer` is one or several that are told how it goes; `scorer`
+    one that works elsewhere. With `resume`, it goes on with the search in `run_dir`. Raises
+    CliptuneError, whose text says what to do.
     """
     config = configured(Config, settings, sections) if scorer is None else scorer.config
     return loop.search(config, scorer, told(observer), resume=resume)
@@ -59,7 +60,12 @@ def configured(kind: type[C], settings: Settings | None, sections: Mapping[str, 
             "Settings are a Config, a mapping of sections or the path of a YAML file; found "
             f"{settings!r:.60}."
         )
-    return validate(kind, merge(tree, sections))
+    return validate(kind, merge(_here(kind, tree), sections))
+
+
+def _here(kind: type[Config], tree: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Without the machines of a search on Ray: they change nothing of what it finds."""
+    return {name: tree[name] for name in tree if kind is not Config or name != "cluster"}
 
 
 def told(observer: Callbacks) -> Observer | None:

@@ -4,7 +4,7 @@ import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cliptune.belonging import check_known, check_same_model, check_weights
 from cliptune.config import Config
@@ -57,7 +57,7 @@ def main(
     print("Loading the model ...", flush=True)
     with (
         leaving(is_starting, lambda: print("Stopped.")),
-        served(prompts, limits, token, stand, model, device),
+        served(prompts, limits, token, stand, model, device or own_device(prompts[0])),
     ):
         names = ", ".join(prompt.name for prompt in prompts)
         print(standing_line(names, stand.place, guarded=token is not None), flush=True)
@@ -86,6 +86,12 @@ def named(runs: Sequence[str]) -> list[Served]:
             )
         found[name] = Served(name, place)
     return list(found.values())
+
+
+def own_device(first: Served) -> Literal["cpu"] | None:
+    """The CPU where the first prompt was searched on one: no GPU is reserved for it then."""
+    config = read_run(Config, first.run).config
+    return "cpu" if config.model.device == "cpu" else None
 
 
 def refuse_odd(prompts: Sequence[Served], model: str | None) -> None:

@@ -19,7 +19,8 @@ Address = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
-        help="The cluster's dashboard; else RAY_API_SERVER_ADDRESS, else http://127.0.0.1:8265.",
+        help="The cluster's dashboard; else RAY_API_SERVER_ADDRESS, else RAY_ADDRESS where that is "
+        "an http address, else http://127.0.0.1:8265.",
     ),
 ]
 # of what serves a model

@@ -43,6 +43,13 @@ def test_sections_are_laid_over_the_settings() -> None:
         assert configured(Config, settings, over) == expected
 
 
+def test_the_machines_of_a_search_on_ray_do_not_count_here_but_cannot_be_asked_for() -> None:
+    both = TREE | {"cluster": {"actors": 4}}
+    assert configured(Config, both, {}) == validate(Config, TREE)
+    with pytest.raises(ConfigError, match="Unknown setting cluster"):
+        configured(Config, TREE, {"cluster": {"actors": 4}})
+
+
 @pytest.mark.parametrize(
     ("settings", "sections", "complaint"),
     [

@@ -23,7 +23,7 @@ from cliptune.functions import readout
 from cliptune.record import read_run
 from cluster.classify import Classifier, Limits
 from cluster.prompts import PromptHost
-from jobs.serve import named, refuse_odd
+from jobs.serve import named, own_device, refuse_odd
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "a token of the tests"  # noqa: S105 - not a real one
@@ -114,6 +114,17 @@ def test_of_a_run_of_a_provider_one_has_to_say_where_the_model_lies(
     cliptune.load(copy, model=model_dir)
     export(read_run(Config, str(copy)), "embeddings", tmp_path / "out", str(model_dir))
     assert "roberta" not in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_no_gpu_is_reserved_for_a_prompt_that_was_searched_on_a_cpu(
+    run: Path, tmp_path: Path
+) -> None:
+    assert own_device(named([str(run)])[0]) == "cpu"
+    shutil.copytree(run, copy := tmp_path / "run")
+    tree = yaml.safe_load((copy / "config.yaml").read_text())
+    tree["model"]["device"] = "cuda"
+    (copy / "config.yaml").write_text(yaml.safe_dump(tree))
+    assert own_device(named([str(copy)])[0]) is None
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
