@@ -20,6 +20,7 @@ from cluster import nodes
 from cluster.classify import Classifier
 from cluster.classify import Limits as ClassifyLimits
 from cluster.meters import BEAT, Totals
+from cluster.placement import Growth, Need, Node, capacity
 from cluster.prompts import Served
 from cluster.provider import Limits, Provider
 from cluster.session import connected
@@ -108,6 +109,7 @@ def _answering(
         gpus = stand.gpus
         if gpus is None:
             gpus = float(device != "cpu" and any(node.gpus for node in nodes.present()))
+        refuse_what_never_fits(stand, gpus, nodes.present(), nodes.growth())
         deployment: Any = serve.deployment(
             kind,
             num_replicas=stand.replicas,
@@ -140,6 +142,22 @@ def _answering(
         finally:
             if not stand.own_ray:
                 _tidy(name)
+
+
+def refuse_what_never_fits(
+    stand: Stand, gpus: float, machines: Sequence[Node], growth: Sequence[Growth]
+) -> None:
+    """Ray Serve itself waits for ever, and says nothing, for a place that there cannot be."""
+    need = Need(stand.threads, gpus)
+    more = sum(kind.node.holds(need) * kind.count for kind in growth)
+    room = max(capacity(machines, need), more)
+    if stand.replicas > room:
+        raise ConfigError(
+            f"--replicas: {stand.replicas} with {need.cpus:g} CPUs and {need.gpus:g} GPUs each do "
+            f"not fit, {room} do (here are {sum(node.cpus for node in machines):g} CPUs and "
+            f"{sum(node.gpus for node in machines):g} GPUs). Ask for fewer, or for less each with "
+            "--threads and --gpus."
+        )
 
 
 def refuse_company(stand: Stand) -> None:

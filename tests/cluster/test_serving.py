@@ -14,9 +14,17 @@ from served import ask, searched
 from cliptune.errors import ClusterError, ConfigError
 from cliptune.protocol import TOKEN
 from cluster.classify import Limits
+from cluster.placement import Growth, Node
 from cluster.prompts import Served
 from cluster.provider import Limits as ProviderLimits
-from cluster.serving import Stand, provided, read_token, refuse_open_door, served
+from cluster.serving import (
+    Stand,
+    provided,
+    read_token,
+    refuse_open_door,
+    refuse_what_never_fits,
+    served,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +87,16 @@ def test_a_place_is_printed_as_a_browser_takes_it(monkeypatch: pytest.MonkeyPatc
     assert stand().place == "http://127.0.0.1:8400"
     assert stand(host="::1").place == "http://[::1]:8400"
     assert stand(address="auto").place == "http://127.0.0.1:8400 on the head of its Ray"
+
+
+def test_replicas_for_which_there_is_never_room_are_refused_before_anybody_waits() -> None:
+    stand = Stand("127.0.0.1", 8401, replicas=2, threads=1, gpus=1, address=None)
+    machine = Node(cpus=8, gpus=1)
+    with pytest.raises(ConfigError, match="2 with 1 CPUs and 1 GPUs each do not fit, 1 do"):
+        refuse_what_never_fits(stand, 1, [machine], [])
+    refuse_what_never_fits(stand, 0.5, [machine], [])
+    refuse_what_never_fits(stand, 1, [machine, machine], [])
+    refuse_what_never_fits(stand, 1, [machine], [Growth(machine, 2)])
 
 
 def test_only_a_ray_that_goes_on_is_tidied(monkeypatch: pytest.MonkeyPatch) -> None:
