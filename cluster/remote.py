@@ -279,9 +279,10 @@ def _refuse_silence(address: str) -> None:
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
         socket.create_connection((str(parts.hostname), port), CONNECT_SECONDS).close()
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter of what can be no machine's name
+        why = getattr(error, "strerror", None) or error
         raise ClusterError(
-            f"No cluster answers at {address}: {error.strerror or error}. Check --address and "
+            f"No cluster answers at {address}: {why}. Check --address and "
             "RAY_API_SERVER_ADDRESS, and that the cluster runs and a tunnel to it is open."
         ) from None
 

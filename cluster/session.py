@@ -172,7 +172,7 @@ def _refuse_silence(place: str) -> None:
         return
     try:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:  # the last: no machine's name
         raise ScorerError(_no_connection(place, f"{error}.")) from None
 
 

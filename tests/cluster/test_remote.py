@@ -6,8 +6,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from cliptune.errors import ClusterError, ConfigError
+from cliptune.errors import ClusterError, ConfigError, ScorerError
 from cluster.remote import DEFAULT, RefusedError, Remote, resolve_address
+from cluster.session import connected
 
 pytest.importorskip("aiohttp", reason="ray[default] is not installed: it brings the jobs")
 
@@ -75,6 +76,17 @@ def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
 def test_an_address_where_nobody_listens_is_one_sentence() -> None:
     with pytest.raises(ClusterError, match=r"No cluster answers at http://127.0.0.1:1: "):
         Remote("http://127.0.0.1:1")
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 300])
+def test_an_address_that_can_be_no_machines_is_one_sentence(host: str) -> None:
+    with pytest.raises(ClusterError, match=f"No cluster answers at http://{host}:"):
+        Remote(f"http://{host}")
+    with (
+        pytest.raises(ScorerError, match=f"No connection to Ray at {host}:6379:"),
+        connected(f"{host}:6379"),
+    ):
+        pass
 
 
 def test_a_server_that_is_no_ray_is_said_to_be_none(web_server: str) -> None:
