@@ -13,6 +13,7 @@ from cliptune.wording import flat, nearest, shown
 from cluster.config import ClusterSearch
 from jobs.sweepfile import MOST, NOT_SWEPT, Settings, Sweep, labelled
 
+LARGEST = 2**53  # up to which a float is every whole number
 KINDS = ("grid", "choice", "cases", "uniform", "log-uniform")
 
 
@@ -173,6 +174,9 @@ def _interval(setting: str, kind: str, values: list[Any]) -> Interval:
     if log and low <= 0:
         raise ConfigError(f"{where}: expected numbers above 0; found {shown(values)}.")
     whole = _is_whole(setting)
+    if not math.isfinite(high - low) or (whole and max(-low, high) > LARGEST):
+        most = f"{LARGEST:,} for whole numbers" if whole else "1.8e308 between them"
+        raise ConfigError(f"{where}: expected at most {most}; found {shown(values)}.")
     if whole and not all(float(one).is_integer() for one in numbers):
         raise ConfigError(f"{where}: {setting} is a whole number; found {shown(values)}.")
     return Interval(setting, float(low), float(high), log, whole)

@@ -97,6 +97,17 @@ def test_whole_numbers_are_not_drawn_between_broken_ones() -> None:
     assert "ensemble.subnetworks is a whole number" in text
 
 
+@pytest.mark.parametrize("kind", ["uniform", "log-uniform"])
+def test_whole_numbers_that_are_too_large_to_be_drawn_are_refused(kind: str) -> None:
+    text = space_refusal(**{"search.budget": {kind: [20, 1e30]}})
+    assert text.startswith(f"space.search.budget.{kind}: expected at most 9,007,199,254,740,992")
+
+
+def test_an_interval_that_is_too_wide_to_be_drawn_from_is_refused() -> None:
+    text = space_refusal(**{"search.sigma": {"uniform": [-1e308, 1e308]}})
+    assert "space.search.sigma.uniform: expected at most" in text
+
+
 def test_a_setting_is_said_once() -> None:
     space = {"prompt": {"grid": [{"init": "zero"}]}, "prompt.init": {"grid": ["zero"]}}
     assert "prompt and prompt.init both say prompt.init" in space_refusal(**space)
