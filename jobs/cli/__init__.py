@@ -3,6 +3,7 @@
 Nothing heavy is imported until a verb needs it.
 """
 
+import errno
 import io
 import sys
 from collections.abc import Callable
@@ -62,7 +63,7 @@ for _panel, _verbs in PANELS.items():
 
 def run() -> None:
     """The entry point: an error meant for the user is one sentence and an exit code."""
-    from cliptune.errors import CliptuneError
+    from cliptune.errors import CliptuneError, ConfigError
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show is no reason to end
@@ -75,6 +76,13 @@ def run() -> None:
         if isinstance(error, CliptuneError):
             print(f"cliptune: {error}", file=sys.stderr)
             sys.exit(error.exit_code)
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            # Whoever only asks whether a path is there is told this.
+            print(
+                f"cliptune: {error.filename} is too long to be a path; give a shorter one.",
+                file=sys.stderr,
+            )
+            sys.exit(ConfigError.exit_code)
         what = " ".join(str(error).split()) or "no message"
         if isinstance(error, MemoryError):
             print(f"cliptune: this machine has too little memory for that: {what}", file=sys.stderr)

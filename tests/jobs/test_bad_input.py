@@ -248,6 +248,24 @@ def test_a_prompt_to_begin_with(tree: dict[str, Any], tmp_path: Path) -> None:
     refused(searched(tmp_path, tree, prompt=prompt), "(3, 32)", "(3, 7)")
 
 
+LONG = "long" * 100
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("search", f"model.name={LONG}"),
+        ("provider", LONG),
+        ("serve", LONG),
+        ("words", "--out", LONG),
+        ("predict", "run", "a text", "--out", f"{LONG}.csv"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_path_that_is_too_long_to_be_one(words: tuple[str, ...]) -> None:
+    refused(cliptune_here(*words), LONG, "is too long to be a path; give a shorter one")
+
+
 # Run directories
 
 
