@@ -36,6 +36,9 @@ MOST_CPU_ACTORS = 8
 ACTOR_BYTES = 768 * 2**20  # of one on a CPU, besides
 PARAMETER_BYTES = 12  # a parameter: in float32, again where it is thinned, and what is computed
 CONNECT_SECONDS = 10.0
+HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+SETTINGS = b"\x04"  # the type of a frame, its fourth byte; three are its length
+EMPTY_SETTINGS = b"\0\0\0" + SETTINGS + bytes(5)
 BETWEEN_TRIES = 5.0  # seconds
 
 _start = threading.Event()
@@ -119,7 +122,7 @@ def connected(address: str | None, cpus: int | None = None) -> Iterator[bool]:
             "search the machines. Give HEAD:6379 from one of the cluster's machines, or send the "
             "search there with cliptune submit."
         )
-    _refuse_silence(place)
+    _refuse_others(place)
     try:
         with _starting():
             ray.init(
@@ -165,15 +168,28 @@ def _starting() -> Iterator[None]:
             signal.signal(signal.SIGTERM, handler)  # Ray may have put its own in its place
 
 
-def _refuse_silence(place: str) -> None:
-    """Ray itself tries for a quarter of an hour where nobody listens."""
+def _refuse_others(place: str) -> None:
+    """Ray itself tries for a quarter of an hour where nobody listens, or somebody else."""
     host, _, port = place.rpartition(":")
     if not host or not port.isdigit():
         return
     try:
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+        if _speaks_grpc(host.strip("[]"), int(port)):
+            return
+        why = "what listens there is no Ray (the port of a head is 6379, unless it was given one)."
     except (OSError, OverflowError, UnicodeError) as error:  # the last: no machine's name
-        raise ScorerError(_no_connection(place, f"{error}.")) from None
+        why = f"{error}."
+    raise ScorerError(_no_connection(place, why))
+
+
+def _speaks_grpc(host: str, port: int) -> bool:
+    """Whether the first frame from there is that of HTTP/2's settings (RFC 9113, 3.4)."""
+    with socket.create_connection((host, port), CONNECT_SECONDS) as connection:
+        if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+            return True  # as far as can be seen from outside
+        connection.settimeout(CONNECT_SECONDS)
+        connection.sendall(HTTP2_PREFACE + EMPTY_SETTINGS)
+        return connection.recv(4, socket.MSG_WAITALL)[3:] == SETTINGS
 
 
 def _first_sentence(error: Exception) -> str:

@@ -1,14 +1,16 @@
 """A cluster's address, and what answers there; jobs themselves: tests/jobs/test_submit.py."""
 
+import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from cliptune.errors import ClusterError, ConfigError, ScorerError
+from cluster import session
 from cluster.remote import DEFAULT, RefusedError, Remote, resolve_address
-from cluster.session import connected
 
 pytest.importorskip("aiohttp", reason="ray[default] is not installed: it brings the jobs")
 
@@ -84,9 +86,30 @@ def test_an_address_that_can_be_no_machines_is_one_sentence(host: str) -> None:
         Remote(f"http://{host}")
     with (
         pytest.raises(ScorerError, match=f"No connection to Ray at {host}:6379:"),
-        connected(f"{host}:6379"),
+        session.connected(f"{host}:6379"),
     ):
         pass
+
+
+@contextmanager
+def nobody_speaks() -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        yield f"127.0.0.1:{one.getsockname()[1]}"
+
+
+def test_a_search_is_told_that_what_listens_at_its_address_is_no_ray(
+    web_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray by itself would try for a quarter of an hour."""
+    monkeypatch.setattr(session, "CONNECT_SECONDS", 0.5)
+    place = web_server.removeprefix("http://")
+    is_none = f"^No connection to Ray at {place}: what listens there is no Ray .* cluster.address"
+    with pytest.raises(ScorerError, match=is_none), session.connected(place):
+        pass
+    with nobody_speaks() as place:
+        silent = f"^No connection to Ray at {place}: timed out. Check cluster.address"
+        with pytest.raises(ScorerError, match=silent), session.connected(place):
+            pass
 
 
 def test_a_server_that_is_no_ray_is_said_to_be_none(web_server: str) -> None:
