@@ -258,7 +258,7 @@ LONG = "long" * 100
         ("provider", LONG),
         ("serve", LONG),
         ("words", "--out", LONG),
-        ("predict", "run", "a text", "--out", f"{LONG}.csv"),
+        ("predict", LONG, "a text"),
     ],
     ids=lambda words: words[0],
 )
