@@ -258,7 +258,6 @@ LONG = "long" * 100
         ("provider", LONG),
         ("serve", LONG),
         ("words", "--out", LONG),
-        ("predict", LONG, "a text"),
     ],
     ids=lambda words: words[0],
 )
