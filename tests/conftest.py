@@ -8,21 +8,31 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 from pathlib import Path
 
 import pytest
-import tiny
-import torch
 
-# As actors have it. In models this small a second thread costs more than it brings, and many times
-# as much where its core is taken.
-torch.set_num_threads(1)
+# Whoever gives the tests out to workers reads this file too, and runs none: what takes seconds to
+# import is imported where it is used.
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """As actors have it. In models this small a second thread costs more than it brings, and many
+    times as much where its core is taken."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import tiny
+
     return tiny.save_model(tmp_path_factory.mktemp("bert"))
 
 
 @pytest.fixture(scope="session")
 def task_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import tiny
+
     return tiny.save_task(tmp_path_factory.mktemp("task"))
 
 
