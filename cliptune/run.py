@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
-import yaml
 from safetensors.numpy import save
 
 from cliptune import limits
@@ -49,6 +48,7 @@ from cliptune.record import (
     read_telemetry,
 )
 from cliptune.scorer import Bill, ModelFacts
+from cliptune.settings import safe_dump
 from cliptune.storage import UNFINISHED, Folder, open_folder
 from cliptune.task import Task
 from cliptune.types import Biases, Neighbours, PromptArray
@@ -291,7 +291,7 @@ def _json(value: Any) -> bytes:
 
 def _yaml(config: Config) -> bytes:
     tree = config.model_dump(mode="json")
-    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True).encode()
+    return safe_dump(tree).encode()
 
 
 def _table(result: Result) -> dict[str, dict[str, float]]:

@@ -1,4 +1,4 @@
-"""Settings out of a YAML file, where words are the texts that they look like."""
+"""Settings out of YAML files and into them; words are the texts that they look like."""
 
 import re
 from pathlib import Path
@@ -26,6 +26,10 @@ class Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+class Dumper(yaml.SafeDumper):
+    """YAML that `Loader` reads as it was, too: a text such as `1e5`, a number to it, is quoted."""
+
+
 NUMBERS = {
     "int": r"^[-+]?(?:0|[1-9][0-9]*)$",
     "float": r"^[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+"
@@ -37,9 +41,10 @@ Loader.yaml_implicit_resolvers = {
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 for tag, pattern in NUMBERS.items():
-    Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{tag}", re.compile(pattern), list("-+.0123456789tTfF")
-    )
+    for kind in (Loader, Dumper):
+        kind.add_implicit_resolver(
+            f"tag:yaml.org,2002:{tag}", re.compile(pattern), list("-+.0123456789tTfF")
+        )
 
 NOT_YAML = (yaml.YAMLError, ValueError, TypeError, AttributeError)  # the last two of odd tags
 
@@ -70,3 +75,9 @@ def safe_load(text: str) -> Any:
         return loader.get_single_data()
     finally:
         loader.dispose()
+
+
+def safe_dump(tree: Any, **style: Any) -> str:
+    """A tree as YAML, in its own order."""
+    text: str = yaml.dump(tree, Dumper=Dumper, sort_keys=False, allow_unicode=True, **style)
+    return text

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -23,6 +22,7 @@ from cliptune.local import LocalScorer
 from cliptune.metrics import accuracy
 from cliptune.models.load import Loaded, load_plain, prepared
 from cliptune.rewards import log_probabilities
+from cliptune.settings import safe_dump
 from cliptune.subnetwork import FULL_NETWORK
 from cliptune.task import Task, load_task
 from cliptune.verbalizer import find_words
@@ -152,9 +152,8 @@ def _trial(
 
 
 def _write(out: Path, tree: object) -> None:
-    text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, default_flow_style=None)
     try:
-        out.write_text(text, encoding="utf-8")
+        out.write_text(safe_dump(tree, default_flow_style=None), encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"--out: {out} cannot be written: {error.strerror}.") from None
 

@@ -17,6 +17,7 @@ import yaml
 
 from cliptune.errors import ConfigError, HeldError, RunError
 from cliptune.record import RESULT, read_json
+from cliptune.settings import safe_dump
 from cliptune.storage import Folder, open_folder
 from cliptune.wording import one_line
 from jobs.sweepfile import Settings, Sweep, brief, identity, labelled
@@ -281,7 +282,7 @@ def _plain(sweep: Sweep) -> dict[str, Any]:
 
 
 def _yaml(sweep: Sweep) -> bytes:
-    return yaml.safe_dump(_plain(sweep), sort_keys=False, allow_unicode=True).encode()
+    return safe_dump(_plain(sweep)).encode()
 
 
 def name_of(settings: Settings, seed: int) -> str:

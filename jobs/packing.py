@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
-import yaml
-
 from cliptune.config import merge
 from cliptune.errors import ConfigError
 from cliptune.examples import HUB_NAME, local_files
 from cliptune.formats import FORMATS
 from cliptune.functions import FUNCTIONS
 from cliptune.hashing import digest
+from cliptune.settings import safe_dump
 from cluster.config import ClusterSearch
 
 CONFIG = "config.yaml"
@@ -55,8 +54,7 @@ class Package:
         """
         with archive.open("wb") as raw:
             with ZipFile(raw, "w", ZIP_DEFLATED) as bundle:
-                text = yaml.safe_dump(dict(self.tree), sort_keys=False, allow_unicode=True)
-                bundle.writestr(_entry(CONFIG), text)
+                bundle.writestr(_entry(CONFIG), safe_dump(dict(self.tree)))
                 for name, path in sorted(self.files.items()):
                     self._add(bundle, raw, name, path)
             size = raw.tell()

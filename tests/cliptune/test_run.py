@@ -22,6 +22,7 @@ from cliptune.journal import PREVIOUS, Generation, Validation
 from cliptune.loop import search
 from cliptune.record import Cost, Result, Telemetry, read_config
 from cliptune.run import RunDirectory, opened
+from cliptune.settings import read_file
 
 LATENT = np.array([0.1, -1 / 3, 2e-17, 4.0, 5.0])
 PROMPT = np.arange(12, dtype=np.float32).reshape(3, 4) / 7
@@ -106,6 +107,13 @@ def test_without_a_run_dir_the_task_and_the_time_name_it(
         assert Path(run.path).is_dir()
         begin(run, config(None))
     assert yaml.safe_load((Path(run.path) / "config.yaml").read_text())["run_dir"] == run.path
+
+
+def test_config_yaml_given_as_a_file_says_the_same(tmp_path: Path) -> None:
+    """Also of words that look like numbers."""
+    mine = config(tmp_path, task={"label_words": ["1e5", "2.5e3"]})
+    with opened(mine):
+        assert validate(Config, read_file(tmp_path / "config.yaml")) == mine
 
 
 def test_default_folders_never_collide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
