@@ -90,8 +90,9 @@ def plan(config: Config, task: Task, lengths: Mapping[str, Sequence[int]], share
 
     `shared` are the tokens that a candidate's inputs begin with, where those are computed once.
     """
-    # The units do not depend on the selection, and a user's own is not to be called for nothing.
-    search = config.search.model_copy(update={"selection": "loss"})
+    # The units depend on neither function, and a user's own is not to be called for nothing.
+    ours = {"loss": "cross-entropy", "selection": "loss"}
+    search = config.search.model_copy(update=ours)
     counter = CountingScorer(config.model_copy(update={"search": search}), task, lengths, shared)
     scorer = cast(Scorer, counter)  # nobody asks here for what it lacks
     numbers = np.arange(float(search.population))[:, None]  # no two candidates are the same

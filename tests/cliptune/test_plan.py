@@ -254,8 +254,11 @@ def test_a_budget_may_be_spent_before_the_time() -> None:
     assert found.generations_in(15, manual=1, each=10) == 2
 
 
-def test_a_selection_of_the_users_own_is_not_called() -> None:
-    assert by_hand(search={"selection": "no_such_module:metric"}) == by_hand()
+@pytest.mark.parametrize("setting", ["selection", "loss"])
+@pytest.mark.parametrize("calibrate", [False, True])
+def test_a_function_of_the_users_own_is_not_called(setting: str, calibrate: bool) -> None:
+    search: dict[str, Any] = {"calibrate": calibrate}
+    assert by_hand(search={**search, setting: "no_such_module:mine"}) == by_hand(search=search)
 
 
 def test_equal_spans_are_cut_once(monkeypatch: pytest.MonkeyPatch) -> None:
