@@ -223,7 +223,7 @@ class Inference:
         return batches
 
     def _trial(self, rows: int) -> float:
-        """Rows a second in batches of a size, on some of them from short to long."""
+        """Tokens a second in batches of a size, on some of them, the shortest among them."""
         batches = self._cut(rows)
         some = batches[:: max(1, len(batches) * rows // TRIAL_ROWS)]
         try:
