@@ -17,6 +17,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from cliptune.device import is_out_of_memory
 from cliptune.errors import ConfigError, ModelError
 from cliptune.functions import readout
 from cliptune.hashing import digest
@@ -234,6 +235,8 @@ def _weights(
             **placed,
         )
     except Exception as error:  # each of these files can be wrong in ways of its own
+        if is_out_of_memory(error):
+            raise
         raise ModelError(_not_found(source, error)) from error
     if missing := sorted(key for key in report["missing_keys"] if "pooler" not in key):
         raise ModelError(

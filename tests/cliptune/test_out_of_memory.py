@@ -10,7 +10,7 @@ import pytest
 import tiny
 import torch
 from runs import Listener, journal_bytes, run
-from transformers import AttentionInterface
+from transformers import AttentionInterface, AutoModelForMaskedLM
 
 from cliptune.config import Config
 from cliptune.errors import OutOfMemoryError
@@ -105,6 +105,18 @@ def test_a_model_that_does_not_fit_is_one_sentence(
 
     monkeypatch.setattr(attention, "attend", full)
     monkeypatch.setitem(AttentionInterface._global_mapping, attention.ATTENTION, full)
+    with pytest.raises(OutOfMemoryError, match="does not fit into the memory of cpu"):
+        LocalScorer(config, load_task(config.task))
+
+
+@pytest.mark.parametrize("error", [GPU, CPU, MemoryError()])
+def test_memory_that_runs_out_while_weights_are_read_is_no_fault_of_their_files(
+    config: Config, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: Any, **named: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(AutoModelForMaskedLM, "from_pretrained", full)
     with pytest.raises(OutOfMemoryError, match="does not fit into the memory of cpu"):
         LocalScorer(config, load_task(config.task))
 
