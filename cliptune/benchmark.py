@@ -281,13 +281,13 @@ def main(words: Sequence[str] | None = None) -> None:
     try:
         file = writable(given.pop("json"))
         report = measure(Options(**given))
+        for columns, body in tables(report):
+            print(plain_table(columns, body))
+        print("\n".join(lines(report)))
         write(report, file)
     except CliptuneError as error:
         print(f"cliptune.benchmark: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    for columns, body in tables(report):
-        print(plain_table(columns, body))
-    print("\n".join(lines(report)))
 
 
 if __name__ == "__main__":

@@ -18,10 +18,11 @@ class Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
+            line = f"line {key.start_mark.line + 1}"
             if not isinstance(key, yaml.ScalarNode):
-                raise yaml.YAMLError(f"a key must be one word{key.start_mark}")
+                raise yaml.YAMLError(f"a key must be one word; found more in {line}.")
             if key.value in seen:
-                raise yaml.YAMLError(f"{key.value} stands there twice, again in{key.start_mark}")
+                raise yaml.YAMLError(f"{key.value} stands there twice, again in {line}.")
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 

@@ -51,7 +51,6 @@ def main(given: Mapping[str, Any], *, actors: int, file: Path | None) -> None:
     if actors:
         report["actors"] = actors
         report[ENGINE_SHARE] = engine_share(options, actors)
-    write(report, file)
     console = make_console()
     for columns, body in tables(report):
         table = plain_table(*columns)
@@ -61,6 +60,7 @@ def main(given: Mapping[str, Any], *, actors: int, file: Path | None) -> None:
         console.print()
     for line in lines(report):
         console.print(line)
+    write(report, file)
 
 
 def parsed(given: Mapping[str, Any]) -> Options:

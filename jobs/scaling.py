@@ -60,9 +60,9 @@ def main(
         }
         tables = [measured_table(rows)]
         tables += [modelled_table(modelled)] if modelled else []
-    write(report, file)
     for table in tables:
         display.console.print(table)
+    write(report, file)
 
 
 def numbers(text: str) -> list[int]:

@@ -8,6 +8,8 @@ import pytest
 from cliptune.errors import ConfigError
 from cliptune.reportfile import writable, write
 
+FULL = Path("/dev/full")
+
 
 def test_a_report_is_written_as_json_where_it_was_asked_for(tmp_path: Path) -> None:
     file = writable(tmp_path / "report.json")
@@ -35,3 +37,9 @@ def test_an_earlier_report_stays_until_there_is_another(tmp_path: Path) -> None:
     assert json.loads(file.read_text()) == {"a": [1, 2]}
     write({}, file)
     assert json.loads(file.read_text()) == {}
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
+def test_a_disk_that_is_full_by_then_is_one_sentence() -> None:
+    with pytest.raises(ConfigError, match=r"^--json: /dev/full cannot be written: No space left"):
+        write({"a": 1}, FULL)

@@ -205,7 +205,7 @@ def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
     said = refusal(
         write(tmp_path / "a.yaml", "search: {seed: 1}\ntask: {k: 3}\nsearch: {seed: 2}\n")
     )
-    assert "search stands there twice" in said
+    assert "search stands there twice, again in line " in said
     assert "line 3" in said
 
 
